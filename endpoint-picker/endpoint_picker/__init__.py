@@ -1,0 +1,1 @@
+"""The endpoint picker: Envoy's external processor and access-log service."""

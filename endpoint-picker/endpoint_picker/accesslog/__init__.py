@@ -1,0 +1,1 @@
+"""Envoy's access-log stream turned into attempts and completed requests."""

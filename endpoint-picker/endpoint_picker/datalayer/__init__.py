@@ -1,0 +1,1 @@
+"""Where resources, endpoints and their metrics come from."""

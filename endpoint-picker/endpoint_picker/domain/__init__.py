@@ -1,0 +1,1 @@
+"""Request, endpoint, usage and errors in the picker's own words."""

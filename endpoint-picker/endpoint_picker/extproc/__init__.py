@@ -1,0 +1,1 @@
+"""The external-processing protocol: a session without sockets and its gRPC server."""

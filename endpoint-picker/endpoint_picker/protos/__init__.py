@@ -1,0 +1,1 @@
+"""Trimmed Envoy protobufs and their generated code; for extproc and accesslog only."""

@@ -1,0 +1,1 @@
+"""The director: admit, schedule, settle; ports.py says what it needs from outside."""

@@ -1,0 +1,1 @@
+"""Filters, scorers, costs, pickers and the profiles that join them; pure."""

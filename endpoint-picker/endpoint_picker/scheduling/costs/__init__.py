@@ -1,0 +1,1 @@
+"""Costs: estimated seconds, None where nothing is known."""

@@ -1,0 +1,1 @@
+"""Pickers: scored endpoints to an ordered list."""

@@ -1,0 +1,1 @@
+"""Producers: per-request facts that scorers share."""

@@ -1,0 +1,1 @@
+"""Scorers: scores in [0, 1], None where nothing is known."""

@@ -1,0 +1,1 @@
+"""Metrics and logging of the picker; the only owner of metric names."""

@@ -1,0 +1,1 @@
+"""The command line, the standalone gateway and the model-server simulator."""

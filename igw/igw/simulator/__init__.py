@@ -1,0 +1,1 @@
+"""An honest model-server simulator: continuous batching, KV blocks, prefix cache."""

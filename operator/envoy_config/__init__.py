@@ -1,0 +1,1 @@
+"""Resolved resources to Envoy configuration; pure."""

@@ -1,0 +1,32 @@
+"""Names that are fixed once for the whole project: groups, labels, annotations, controller."""
+
+from typing import Final
+
+GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
+INFERENCE_GROUP: Final = "inference.networking.k8s.io"
+INFERENCE_X_GROUP: Final = "inference.networking.x-k8s.io"
+LLM_D_GROUP: Final = "llm-d.ai"
+OWN_GROUP: Final = "inferencegateway.dev"
+
+CONTROLLER_NAME: Final = f"{OWN_GROUP}/gateway-controller"
+
+# Annotations on an InferencePool. Each is optional.
+FIRST_TOKEN_TIMEOUT_ANNOTATION: Final = f"{OWN_GROUP}/first-token-timeout"
+"""How long one attempt may stay silent, a Gateway API duration such as ``30s``; also the limit between two events."""
+TLS_ANNOTATION: Final = f"{OWN_GROUP}/model-server-tls"
+"""``verify`` or ``skip-verify``: model servers speak https."""
+TLS_SERVER_NAME_ANNOTATION: Final = f"{OWN_GROUP}/model-server-tls-server-name"
+"""Name asked for by SNI and looked for in the certificate."""
+TLS_CA_SECRET_ANNOTATION: Final = f"{OWN_GROUP}/model-server-tls-ca-secret"
+"""Secret of the pool's namespace whose key ``ca.crt`` verifies the model servers; unset: the system's authorities."""
+CREDENTIAL_SECRET_ANNOTATION: Final = f"{OWN_GROUP}/model-server-credential-secret"
+"""Secret of the pool's namespace whose key ``api-key`` is sent to the model servers as a bearer token."""
+METRICS_PATH_ANNOTATION: Final = f"{OWN_GROUP}/metrics-path"
+"""Path of the metrics page; unset: by engine, ``/metrics`` first."""
+METRICS_PORT_ANNOTATION: Final = f"{OWN_GROUP}/metrics-port"
+"""Port of the metrics page when it is not the target port (Triton: 8002); only with one target port."""
+HOST_REWRITE_ANNOTATION: Final = f"{OWN_GROUP}/host-rewrite"
+"""``endpoint``: send the endpoint's own host name as Host instead of the client's."""
+
+# Labels or annotations on an endpoint that name its metrics dialect, newest first.
+ENGINE_LABELS: Final = (f"{OWN_GROUP}/engine-type", "llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type")
