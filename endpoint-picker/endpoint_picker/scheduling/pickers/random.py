@@ -1,0 +1,32 @@
+"""Pick any endpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from endpoint_picker.domain.endpoint import Endpoint
+from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
+from endpoint_picker.scheduling.pickers.parameters import PickerParameters
+
+
+@dataclass(frozen=True, slots=True)
+class RandomPicker:
+    """Order uniformly at random; goodness plays no part.
+
+    Attributes:
+        random: Where the order is drawn from.
+        parameters: Length of the list.
+
+    Source: ``random-picker`` of the Gateway API Inference Extension.
+    """
+
+    plugin_type: ClassVar[str] = "random-picker"
+
+    random: RandomSource
+    parameters: PickerParameters = PickerParameters()
+
+    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
+        """Return a random sample in random order."""
+        draw = self.random.random
+        shuffled = sorted([(draw(), place) for place in range(len(ranked))])
+        return [ranked[place].endpoint for _, place in shuffled[: self.parameters.max_num_of_endpoints]]

@@ -1,0 +1,41 @@
+"""Pick endpoints at random, good ones more often."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar
+
+from endpoint_picker.domain.endpoint import Endpoint
+from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
+from endpoint_picker.scheduling.pickers.parameters import PickerParameters
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedRandomPicker:
+    """Draw without replacement, each endpoint with a chance proportional to its goodness.
+
+    Endpoints whose goodness is not positive come last, in random order; if none is positive the order is uniform.
+
+    Attributes:
+        random: Where the draws come from.
+        parameters: Length of the list.
+
+    Source: ``weighted-random-picker`` of the Gateway API Inference Extension; Efraimidis and Spirakis, "Weighted
+    random sampling with a reservoir" (A-Res): order by ``U ** (1 / weight)``, here by its logarithm.
+    """
+
+    plugin_type: ClassVar[str] = "weighted-random-picker"
+
+    random: RandomSource
+    parameters: PickerParameters = PickerParameters()
+
+    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
+        """Return a weighted random sample in the order drawn."""
+        draw = self.random.random
+
+        def key(goodness: float) -> tuple[bool, float]:
+            uniform = 1.0 - draw()  # in (0, 1]: its logarithm exists
+            return (False, -log(uniform) / goodness) if goodness > 0.0 else (True, uniform)
+
+        drawn = sorted([(key(candidate.goodness), place) for place, candidate in enumerate(ranked)])
+        return [ranked[place].endpoint for _, place in drawn[: self.parameters.max_num_of_endpoints]]

@@ -1,0 +1,145 @@
+"""Which endpoint is believed to have which prompt blocks cached: the memory of the approximate prefix cache."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class _Resident:
+    """The blocks of one endpoint, least recently used first, and the bit that stands for it in the owners' masks."""
+
+    address: str
+    bit: int
+    blocks: dict[int, None] = field(default_factory=dict)
+
+
+class PrefixIndex:
+    """Per endpoint an LRU of block hashes, and for every hash the set of endpoints that hold it.
+
+    Written only at a pick (`record`) and when an endpoint leaves (`forget`); not safe for threads. Sets of endpoints are
+    bit masks, so a lookup costs one dictionary access per block, however many endpoints there are.
+
+    Bounds: every endpoint holds at most the capacity given at `record`, all together at most *max_entries*; beyond that
+    the endpoint with the most entries loses its oldest. One entry takes about 150 bytes.
+
+    Args:
+        max_entries: Blocks over all endpoints, counted once per endpoint; ValueError unless positive.
+    """
+
+    __slots__ = ("_entries", "_free_bits", "_max_entries", "_next_bit", "_owners", "_residents", "_residents_by_bit")
+
+    def __init__(self, max_entries: int = 400_000) -> None:
+        if max_entries < 1:
+            msg = f"max_entries must be positive, got {max_entries}"
+            raise ValueError(msg)
+        self._max_entries = max_entries
+        self._entries = 0
+        self._owners: dict[int, int] = {}
+        self._residents: dict[str, _Resident] = {}
+        self._residents_by_bit: dict[int, _Resident] = {}
+        self._free_bits: list[int] = []
+        self._next_bit = 1
+
+    def __len__(self) -> int:
+        return self._entries
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Endpoints that hold anything; those that have left should be told to `forget`."""
+        return tuple(self._residents)
+
+    def match(self, block_hashes: Sequence[int], addresses: Iterable[str]) -> dict[str, int]:
+        """Return how many leading blocks each of *addresses* holds; one that holds not even the first is left out.
+
+        The walk ends at the first block that nobody holds who held all before it.
+        """
+        residents = self._residents
+        holding = 0
+        for address in addresses:
+            resident = residents.get(address)
+            if resident is not None:
+                holding |= resident.bit
+        matched: dict[str, int] = {}
+        if not holding:
+            return matched
+        owners = self._owners
+        for depth, block_hash in enumerate(block_hashes):
+            still_holding = holding & owners.get(block_hash, 0)
+            if still_holding != holding:
+                if depth:
+                    self._note(matched, holding ^ still_holding, depth)
+                holding = still_holding
+                if not holding:
+                    return matched
+        if block_hashes:
+            self._note(matched, holding, len(block_hashes))
+        return matched
+
+    def record(self, address: str, block_hashes: Sequence[int], capacity: int) -> None:
+        """Note that *address* is about to hold the blocks, and forget its oldest beyond *capacity*.
+
+        The first block counts as the most recently used: a prefix without its beginning matches nothing, so the ends
+        are forgotten first.
+        """
+        if not block_hashes:
+            return
+        resident = self._residents.get(address) or self._admit(address)
+        blocks = resident.blocks
+        owners = self._owners
+        before = len(blocks)
+        for block_hash in reversed(block_hashes):
+            if block_hash in blocks:
+                del blocks[block_hash]
+            else:
+                owners[block_hash] = owners.get(block_hash, 0) | resident.bit
+            blocks[block_hash] = None
+        self._entries += len(blocks) - before
+        self._evict(resident, len(blocks) - capacity)
+        while self._entries > self._max_entries:
+            fullest = max(self._residents.values(), key=lambda other: len(other.blocks))
+            self._evict(fullest, self._entries - self._max_entries)
+
+    def forget(self, address: str) -> None:
+        """Drop everything known of *address*; nothing happens if there is nothing.
+
+        Takes time in proportion to what it held: a few milliseconds for a full endpoint.
+        """
+        resident = self._residents.get(address)
+        if resident is not None:
+            self._evict(resident, len(resident.blocks))
+
+    def _note(self, matched: dict[str, int], bits: int, depth: int) -> None:
+        while bits:
+            bit = bits & -bits
+            matched[self._residents_by_bit[bit].address] = depth
+            bits ^= bit
+
+    def _admit(self, address: str) -> _Resident:
+        if self._free_bits:
+            bit = self._free_bits.pop()
+        else:
+            bit = self._next_bit
+            self._next_bit <<= 1
+        resident = _Resident(address, bit)
+        self._residents[address] = resident
+        self._residents_by_bit[bit] = resident
+        return resident
+
+    def _evict(self, resident: _Resident, count: int) -> None:
+        """Drop the *count* oldest blocks of *resident* (none if negative), and itself when it holds nothing more."""
+        blocks = resident.blocks
+        owners = self._owners
+        count = min(count, len(blocks))
+        for _ in range(count):
+            block_hash = next(iter(blocks))
+            del blocks[block_hash]
+            others = owners[block_hash] ^ resident.bit
+            if others:
+                owners[block_hash] = others
+            else:
+                del owners[block_hash]
+        self._entries -= max(0, count)
+        if not blocks:
+            del self._residents[resident.address]
+            del self._residents_by_bit[resident.bit]
+            self._free_bits.append(resident.bit)

@@ -1,0 +1,101 @@
+"""The standalone gateway: the endpoint picker and Envoy as supervised children that share one private folder."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+from igw import envoy_admin, picker_state
+from igw.errors import BadInput, CommandFailed
+from igw.listen_address import ListenAddress
+from igw.picker_state import PickerState
+from igw.supervisor import ChildFailed, ChildSpec, Supervisor
+
+_MOST_WORKERS: Final = 4
+_PICKER_BAD_INPUT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """How the two children are run.
+
+    Attributes:
+        manifests: Files and folders for the picker, in order of precedence.
+        listen: Where clients connect.
+        admin: Where the picker's admin pages are.
+        envoy: Envoy's binary.
+        drain_seconds: How long answers under way may go on after a stop was asked for.
+        picker_arguments: Further arguments of the picker.
+    """
+
+    manifests: tuple[str, ...]
+    listen: ListenAddress
+    admin: ListenAddress
+    envoy: Path
+    drain_seconds: float = 30.0
+    picker_arguments: tuple[str, ...] = ()
+
+
+async def start_gateway(supervisor: Supervisor, settings: GatewaySettings, folder: Path) -> PickerState:
+    """Start picker and Envoy, wait until both are ready, and return what the picker then says of itself.
+
+    Raises:
+        BadInput: The manifests are not valid; the picker has said where.
+        CommandFailed: A child did not become ready.
+    """
+    try:
+        await supervisor.start(_picker(settings, folder))
+    except ChildFailed as failure:
+        if failure.child_exit_code == _PICKER_BAD_INPUT:
+            msg = "nothing was started because of the problems above"
+            raise BadInput(msg) from None
+        raise
+    await supervisor.start(_envoy(settings, folder))
+    return await picker_state.read_state(settings.admin.url)
+
+
+def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
+    files = [argument for path in settings.manifests for argument in ("-f", path)]
+
+    async def is_ready() -> str:
+        try:
+            await picker_state.read_page(settings.admin.url, "/readyz")
+        except CommandFailed as failure:
+            return str(failure)
+        return ""
+
+    return ChildSpec(
+        name="endpoint picker",
+        command=(
+            *(sys.executable, "-m", "endpoint_picker", "--source", "files", *files),
+            *("--envoy-dir", str(folder), "--listen", str(settings.listen), "--admin", str(settings.admin)),
+            *settings.picker_arguments,
+        ),
+        is_ready=is_ready,
+        # Its log is the gateway's log: no detour through this process.
+        inherit_output=True,
+    )
+
+
+def _envoy(settings: GatewaySettings, folder: Path) -> ChildSpec:
+    socket = folder / "envoy-admin.sock"
+
+    async def is_ready() -> str:
+        return await envoy_admin.missing_for_ready(socket, settings.listen.port)
+
+    async def drain() -> None:
+        await envoy_admin.drain(socket, settings.drain_seconds)
+
+    workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+    return ChildSpec(
+        name="envoy",
+        command=(
+            *(str(settings.envoy), "-c", str(folder / "bootstrap.json"), "--disable-hot-restart"),
+            *("--concurrency", str(workers), "--log-level", "warning", "--log-format", "%l %v"),
+        ),
+        is_ready=is_ready,
+        before_stop=drain,
+        echo=True,
+    )

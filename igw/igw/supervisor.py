@@ -1,0 +1,269 @@
+"""Keeps child processes running: starts, waits until ready, restarts with back-off, and leaves none behind.
+
+One task per child walks these states; each line names what leads on:
+
+    starting   -> ready (it says so) | failed (it ended or took too long)
+    ready      -> waiting (it ended) | stopped (asked to)
+    waiting    -> starting (back-off over) | stopped (asked to)
+    failed     -> gone, if it never was ready; else waiting
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self
+
+from igw.backoff import Backoff
+from igw.child_process import ChildProcess, describe_exit
+from igw.errors import CommandFailed
+from igw.stop_signals import run_until
+
+_POLL_SECONDS: Final = 0.05
+_KILL_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to run and how to treat it.
+
+    Attributes:
+        name: What messages call it.
+        command: Path of the program and its arguments.
+        is_ready: Asked again and again after a start; returns "" when ready, else what is still missing. Bounded in time.
+        ready_timeout_seconds: A start that takes longer has failed.
+        stop_timeout_seconds: From the polite signal to SIGKILL.
+        before_stop: Awaited before the polite signal, such as a drain; bounded in time.
+        inherit_output: Let it write to our standard error; else its lines are kept for messages.
+        echo: Report its lines as events.
+        restart: Start it again when it ends by itself.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    is_ready: Callable[[], Awaitable[str]]
+    ready_timeout_seconds: float = 30.0
+    stop_timeout_seconds: float = 5.0
+    before_stop: Callable[[], Coroutine[Any, Any, None]] | None = None
+    inherit_output: bool = False
+    echo: bool = False
+    restart: bool = True
+
+
+class ChildFailed(CommandFailed):
+    """A child did not become ready.
+
+    Attributes:
+        child_exit_code: Its exit code; None: it was still running.
+    """
+
+    def __init__(self, message: str, *, child_exit_code: int | None) -> None:
+        super().__init__(message)
+        self.child_exit_code = child_exit_code
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A supervised child; written by its supervisor only.
+
+    Attributes:
+        spec: What it is.
+        process: The running or last process.
+        restarts: How often it was started again.
+        ready: Whether it is ready now.
+    """
+
+    spec: ChildSpec
+    process: ChildProcess | None = None
+    restarts: int = 0
+    ready: bool = False
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Owns children within its ``async with`` block; leaving it stops them in reverse order of their start.
+
+    Args:
+        report: Told one line per event worth knowing.
+        force: When set, stopping turns into killing.
+        backoff: Delays between restarts.
+        chance: Source of their jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        report: Callable[[str], None],
+        force: asyncio.Event,
+        backoff: Backoff | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._report = report
+        self._force = force
+        self._backoff = backoff or Backoff()
+        self._chance = chance or random.Random()  # noqa: S311 - spreads restarts, guards nothing
+        self._group = asyncio.TaskGroup()
+        self._children: list[Child] = []
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.stop_all()
+        finally:
+            for child in self._children:
+                child.stopping.set()
+                if child.process is not None and not child.gone.is_set():
+                    child.process.kill()
+            await self._group.__aexit__(kind, error, trace)
+
+    async def start(self, spec: ChildSpec) -> Child:
+        """Start a child and return it once it is ready.
+
+        Raises:
+            ChildFailed: It ended or was not ready in time; it has been removed.
+        """
+        child = Child(spec)
+        first = asyncio.get_running_loop().create_future()
+        self._children.append(child)
+        self._group.create_task(self._supervise(child, first), name=f"supervise {spec.name}")
+        failure: ChildFailed | None = await first
+        if failure is not None:
+            await child.gone.wait()
+            raise failure
+        return child
+
+    async def kill(self, child: Child) -> None:
+        """End a child at once, as a crash would, and do not restart it."""
+        child.stopping.set()
+        if child.process is not None:
+            child.process.kill()
+        await child.gone.wait()
+
+    async def stop_all(self) -> None:
+        """Stop every child, the last started first."""
+        for child in reversed(list(self._children)):
+            await self._stop(child)
+
+    async def _stop(self, child: Child) -> None:
+        child.stopping.set()
+        process = child.process
+        if process is not None and process.exit_code is None:
+            if child.ready and child.spec.before_stop is not None and not self._force.is_set():
+                await run_until(self._force, child.spec.before_stop())
+            if not self._force.is_set():
+                process.terminate()
+                await run_until(self._force, process.ended_within(child.spec.stop_timeout_seconds))
+            if process.exit_code is None:
+                if not self._force.is_set():
+                    self._report(f"{child.spec.name} did not end in time and is killed")
+                process.kill()
+        await child.gone.wait()
+
+    async def _supervise(self, child: Child, first: "asyncio.Future[ChildFailed | None]") -> None:
+        failures = 0
+        try:
+            while not child.stopping.is_set():
+                outcome = await self._run_once(child, first)
+                if child.stopping.is_set():
+                    break
+                if not child.spec.restart:
+                    self._report(f"{child.spec.name} {outcome.message}")
+                    break
+                failures = self._backoff.failures_after(failures, outcome.ready_seconds)
+                delay = self._backoff.delay_seconds(failures, self._chance)
+                self._report(f"{child.spec.name} {outcome.message}; starting it again in {delay:.1f} s")
+                await _set_within(child.stopping, delay)
+                child.restarts += 1
+        finally:
+            if child.process is not None:
+                child.process.kill()
+            self._children.remove(child)
+            child.gone.set()
+            if not first.done():
+                first.set_result(ChildFailed(f"{child.spec.name} was stopped", child_exit_code=None))
+
+    async def _run_once(self, child: Child, first: "asyncio.Future[ChildFailed | None]") -> "_Outcome":
+        """Run one process of *child* from start to end."""
+        spec = child.spec
+        try:
+            process = child.process = await ChildProcess.spawn(spec.command, on_line=self._line_handler(spec))
+        except OSError as error:
+            return self._never_ready(child, first, f"cannot be started: {error.strerror}", None)
+        if child.stopping.is_set():
+            process.kill()
+        loop = asyncio.get_running_loop()
+        ready_at: float | None = None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(process.read_output())
+            missing = await self._wait_until_ready(child, process)
+            early_exit_code = process.exit_code
+            if missing:
+                process.kill()
+            else:
+                child.ready = True
+                ready_at = loop.time()
+                if not first.done():
+                    first.set_result(None)
+                else:
+                    self._report(f"{spec.name} is ready again")
+            code = await process.wait()
+            child.ready = False
+        if ready_at is None:
+            return self._never_ready(child, first, missing, early_exit_code)
+        return _Outcome(f"ended with {describe_exit(code)}", loop.time() - ready_at)
+
+    def _never_ready(
+        self, child: Child, first: "asyncio.Future[ChildFailed | None]", why: str, exit_code: int | None
+    ) -> "_Outcome":
+        if not first.done() and not child.stopping.is_set():
+            tail = child.process.tail.lines if child.process is not None else ()
+            message = "\n  ".join([f"{child.spec.name} {why}", *tail])
+            first.set_result(ChildFailed(message, child_exit_code=exit_code))
+            child.stopping.set()
+        return _Outcome(why, 0.0)
+
+    async def _wait_until_ready(self, child: Child, process: ChildProcess) -> str:
+        """Return "" once *process* is ready, else why it never will be."""
+        loop = asyncio.get_running_loop()
+        limit = child.spec.ready_timeout_seconds
+        deadline = loop.time() + limit
+        missing = ""
+        while not child.stopping.is_set():
+            if process.exit_code is not None:
+                return f"ended with {describe_exit(process.exit_code)} before it was ready"
+            missing = await child.spec.is_ready()
+            if not missing:
+                return ""
+            if loop.time() > deadline:
+                return f"was not ready within {limit:g} s: {missing}"
+            await process.ended_within(_POLL_SECONDS)
+        # Asked to stop while starting: whoever asked signals the process; this only waits for its end.
+        await process.ended_within(child.spec.stop_timeout_seconds + _KILL_SECONDS)
+        return "was stopped while starting"
+
+    def _line_handler(self, spec: ChildSpec) -> Callable[[str], None] | None:
+        if spec.inherit_output:
+            return None
+        return (lambda line: self._report(f"{spec.name}: {line}")) if spec.echo else (lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    message: str
+    ready_seconds: float
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,71 @@
+"""Envoy's start-up file: where the other files are, the picker's socket, the admin socket, overload protection."""
+
+from envoy_config import names
+from envoy_config.fields import Json, duration, file_source, typed
+from envoy_config.settings import EnvoySettings
+
+
+def _pipe(path: str) -> Json:
+    return {"pipe": {"path": path, "mode": 0o600}}
+
+
+def _picker_cluster(settings: EnvoySettings) -> Json:
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    limits = {"max_connections": 1_000_000, "max_pending_requests": 1_000_000, "max_requests": 1_000_000}
+    endpoint = {"endpoint": {"address": {"pipe": {"path": f"{settings.directory}/{names.PICKER_SOCKET}"}}}}
+    return {
+        "name": names.PICKER_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": duration(1.0),
+        "circuit_breakers": {"thresholds": [limits]},
+        "typed_extension_protocol_options": {
+            options: typed(
+                options,
+                explicit_http_config={
+                    "http2_protocol_options": {
+                        "initial_stream_window_size": 1024 * 1024,
+                        "initial_connection_window_size": 16 * 1024 * 1024,
+                    }
+                },
+            )
+        },
+        "load_assignment": {
+            "cluster_name": names.PICKER_CLUSTER,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+    }
+
+
+def bootstrap(settings: EnvoySettings) -> Json:
+    """Return the start-up file."""
+    return {
+        "node": {"id": settings.node_id, "cluster": "inference-gateway"},
+        "admin": {"address": _pipe(f"{settings.directory}/{names.ADMIN_SOCKET}")},
+        "dynamic_resources": {
+            "cds_config": file_source(f"{settings.directory}/{names.CLUSTERS_FILE}"),
+            "lds_config": file_source(f"{settings.directory}/{names.LISTENERS_FILE}"),
+        },
+        "static_resources": {"clusters": [_picker_cluster(settings)]},
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "static",
+                    "static_layer": {
+                        # users write the regular expressions of routes; RE2 runs in linear time whatever their size
+                        "re2": {"max_program_size": {"error_level": 5000, "warn_level": 1000}},
+                    },
+                }
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": typed(
+                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        max_active_downstream_connections=settings.max_connections,
+                    ),
+                }
+            ]
+        },
+    }

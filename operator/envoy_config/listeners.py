@@ -1,0 +1,180 @@
+"""Listeners: the connection manager with its filter chain, limits and access logs."""
+
+from envoy_config import names, unstable
+from envoy_config.answer_filter import lua_filter
+from envoy_config.fields import Json, duration, extension, file_source, socket_address, typed
+from envoy_config.local_replies import local_reply_config
+from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
+
+_CLIENT_CONTROLS = (
+    "x-envoy-max-retries",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-stream-duration-ms",
+    "x-envoy-original-path",
+    "x-envoy-decorator-operation",
+    "x-envoy-force-trace",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-attempt-count",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-internal",
+)
+
+
+def _picker_service(**fields: object) -> Json:
+    return {"envoy_grpc": {"cluster_name": names.PICKER_CLUSTER}, **fields}
+
+
+def _access_log(log_name: str) -> Json:
+    def tag(name: str, value: str) -> Json:
+        return {"tag": name, "value": value}
+
+    return extension(
+        "envoy.access_loggers.http_grpc",
+        "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+        common_config={
+            "log_name": log_name,
+            "transport_api_version": "V3",
+            "grpc_service": _picker_service(),
+            "buffer_flush_interval": "0.05s",
+            "buffer_size_bytes": 1,
+            "custom_tags": [
+                tag("ttft_us", "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%"),
+                tag("attempt_first_byte_us", "%COMMON_DURATION(US_TX_END:US_RX_BODY_BEG:us)%"),
+                tag("body_us", "%COMMON_DURATION(US_RX_BODY_BEG:US_RX_END:us)%"),
+                tag("flags", "%RESPONSE_FLAGS%"),
+                tag("host", "%UPSTREAM_HOST%"),
+                tag("details", "%RESPONSE_CODE_DETAILS%"),
+                tag("route", "%ROUTE_NAME%"),
+            ],
+        },
+        additional_request_headers_to_log=[names.REQUEST_ID_HEADER],
+        additional_response_headers_to_log=["content-type"],
+    )
+
+
+def _ext_proc(settings: EnvoySettings) -> Json:
+    reads_answers = settings.usage is UsageSource.PICKER
+    return extension(
+        "envoy.filters.http.ext_proc",
+        "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+        grpc_service=_picker_service(initial_metadata=[{"key": names.PROFILE_METADATA, "value": names.OWN_PROFILE}]),
+        failure_mode_allow=False,
+        status_on_error={"code": 503},
+        message_timeout=duration(settings.message_timeout_seconds),
+        allow_mode_override=True,
+        processing_mode={
+            "request_header_mode": "SEND",
+            "request_body_mode": "BUFFERED",
+            "request_trailer_mode": "SKIP",
+            "response_header_mode": "SEND" if reads_answers else "SKIP",
+            "response_body_mode": "STREAMED" if reads_answers else "NONE",
+            "response_trailer_mode": "SKIP",
+        },
+        request_attributes=["xds.route_name", "xds.virtual_host_name"],
+        mutation_rules={"allow_envoy": True},
+        metadata_options={
+            "forwarding_namespaces": {"untyped": [names.LB_NAMESPACE, names.SUBSET_NAMESPACE]},
+            "receiving_namespaces": {"untyped": [names.LB_NAMESPACE, names.METADATA_NAMESPACE]},
+        },
+    )
+
+
+def _authentication(settings: EnvoySettings) -> Json:
+    return extension(
+        "envoy.filters.http.api_key_auth",
+        "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
+        credentials=[{"key": key, "client": f"key-{i}"} for i, key in enumerate(settings.api_keys)],
+        key_sources=[{"header": "authorization"}],
+        forwarding={"hide_credentials": True},
+    )
+
+
+def _http_filters(settings: EnvoySettings) -> list[Json]:
+    filters: list[Json] = [_authentication(settings)] if settings.api_keys else []
+    filters += [_ext_proc(settings), lua_filter(read_usage=settings.usage is UsageSource.LUA)]
+    if settings.usage is UsageSource.NATIVE:
+        filters += unstable.native_usage_filters()
+    filters.append(
+        extension(
+            "envoy.filters.http.router",
+            "envoy.extensions.filters.http.router.v3.Router",
+            suppress_envoy_headers=True,
+            upstream_log=[_access_log(names.ATTEMPT_LOG)],
+            upstream_log_options={"flush_upstream_log_on_upstream_stream": True},
+        )
+    )
+    return filters
+
+
+def _connection_manager(name: str, settings: EnvoySettings) -> Json:
+    return extension(
+        "envoy.filters.network.http_connection_manager",
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="gateway",
+        rds={
+            "route_config_name": name,
+            "config_source": file_source(f"{settings.directory}/{names.routes_file(name)}"),
+        },
+        http_filters=_http_filters(settings),
+        access_log=[_access_log(names.REQUEST_LOG)],
+        local_reply_config=local_reply_config(),
+        early_header_mutation_extensions=[
+            extension(
+                "envoy.http.early_header_mutation.header_mutation",
+                "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                mutations=[
+                    *(
+                        {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
+                        for prefix in names.INTERNAL_HEADER_PREFIXES
+                    ),
+                    *({"remove": header} for header in _CLIENT_CONTROLS),
+                ],
+            )
+        ],
+        use_remote_address=True,
+        internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        normalize_path=True,
+        merge_slashes=True,
+        strip_matching_host_port=False,
+        request_id_extension={
+            "typed_config": typed(
+                "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                pack_trace_reason=False,
+                use_request_id_for_trace_sampling=False,
+            )
+        },
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
+        server_header_transformation="PASS_THROUGH",
+        max_request_headers_kb=settings.max_header_kib,
+        common_http_protocol_options={"max_headers_count": 200, "idle_timeout": "3600s"},
+        http2_protocol_options={
+            "max_concurrent_streams": 1000,
+            "initial_stream_window_size": 1024 * 1024,
+            "initial_connection_window_size": 16 * 1024 * 1024,
+        },
+        request_headers_timeout="30s",
+        request_timeout=duration(settings.request_timeout_seconds),
+        stream_idle_timeout=duration(settings.stream_idle_timeout_seconds),
+        upgrade_configs=[{"upgrade_type": "websocket", "enabled": False}],
+        drain_timeout="5s",
+    )
+
+
+def listener(name: str, address: ListenAddress, settings: EnvoySettings) -> Json:
+    """Return one listener; its routes come from a file of their own."""
+    return typed(
+        "envoy.config.listener.v3.Listener",
+        name=name,
+        address=socket_address(address.host, address.port),
+        per_connection_buffer_limit_bytes=settings.max_body_bytes,
+        filter_chains=[{"filters": [_connection_manager(name, settings)]}],
+    )

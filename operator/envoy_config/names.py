@@ -1,0 +1,101 @@
+"""Header, metadata, cluster and file names shared by Envoy's configuration and the endpoint picker."""
+
+import hashlib
+from typing import Final
+
+from inference_resolution.resolved import RouteEntry
+
+METADATA_NAMESPACE: Final = "inferencegateway.dev"
+"""Dynamic metadata of ours; `LB_NAMESPACE` is the protocol's."""
+LB_NAMESPACE: Final = "envoy.lb"
+SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
+TOKEN_USAGE_NAMESPACE: Final = "envoy.ai.token_usage"  # noqa: S105 - a metadata name, not a credential
+
+DESTINATION_KEY: Final = "x-gateway-destination-endpoint"
+SERVED_KEY: Final = "x-gateway-destination-endpoint-served"
+SUBSET_KEY: Final = "x-gateway-destination-endpoint-subset"
+ROUTE_HEADER: Final = "x-gateway-route"
+CLUSTER_HEADER: Final = "x-gateway-cluster"
+MODEL_HEADER: Final = "x-gateway-model-name"
+BASE_MODEL_HEADER: Final = "x-gateway-base-model-name"
+OBJECTIVE_HEADERS: Final = ("x-gateway-inference-objective", "x-llm-d-inference-objective")
+FAIRNESS_HEADERS: Final = ("x-gateway-inference-fairness-id", "x-llm-d-inference-fairness-id")
+
+INTERNAL_HEADER_PREFIXES: Final = tuple(
+    f"x-{owner}-{name}"
+    for owner in ("gateway", "llm-d")
+    for name in ("route", "cluster", "destination-endpoint", "model-name", "base-model-name", "prefiller", "encoder")
+)
+"""Beginnings of the headers that no client may set (names are lower-case inside Envoy)."""
+UPSTREAM_REMOVED_HEADERS: Final = (
+    ROUTE_HEADER,
+    CLUSTER_HEADER,
+    DESTINATION_KEY,
+    MODEL_HEADER,
+    BASE_MODEL_HEADER,
+    "x-gateway-model-name-rewrite",
+    *OBJECTIVE_HEADERS,
+    *FAIRNESS_HEADERS,
+)
+"""Headers that a model server never sees."""
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+PROFILE_METADATA: Final = "x-inference-gateway-profile"
+"""gRPC initial metadata that tells the picker which kind of data plane calls."""
+OWN_PROFILE: Final = "own"
+
+# Keys in METADATA_NAMESPACE.
+CORRELATION_ID: Final = "correlation-id"
+MODEL: Final = "model"
+TARGET_MODEL: Final = "target-model"
+MODEL_RESPONSE_VALUE: Final = "model-response-value"
+POOL: Final = "pool"
+STREAMING: Final = "streaming"
+INCLUDE_USAGE_ADDED: Final = "include-usage-added"
+ANSWERED_BY_PICKER: Final = "answered-by-picker"
+USAGE_PROMPT: Final = "usage-prompt-tokens"
+USAGE_COMPLETION: Final = "usage-completion-tokens"
+USAGE_TOTAL: Final = "usage-total-tokens"
+USAGE_CACHED: Final = "usage-cached-tokens"
+USAGE_CACHE_WRITE: Final = "usage-cache-write-tokens"
+USAGE_REASONING: Final = "usage-reasoning-tokens"
+
+REQUEST_LOG: Final = "inference-gateway.request"
+ATTEMPT_LOG: Final = "inference-gateway.attempt"
+
+PICKER_CLUSTER: Final = "inference-gateway/endpoint-picker"
+
+BOOTSTRAP_FILE: Final = "bootstrap.json"
+LISTENERS_FILE: Final = "lds.json"
+CLUSTERS_FILE: Final = "cds.json"
+PICKER_SOCKET: Final = "picker.sock"
+ADMIN_SOCKET: Final = "envoy-admin.sock"
+
+
+def cluster_hash(cluster_name: str) -> str:
+    """Return the file-name-safe name of a cluster: 16 hexadecimal digits."""
+    return hashlib.sha256(cluster_name.encode()).hexdigest()[:16]
+
+
+def endpoints_file(cluster_name: str) -> str:
+    """Return the endpoint file of a cluster, relative to Envoy's directory."""
+    return f"eds/{cluster_hash(cluster_name)}.json"
+
+
+def secret_file(cluster_name: str, purpose: str) -> str:
+    """Return the secret file of a cluster, relative to Envoy's directory."""
+    return f"sds/{cluster_hash(cluster_name)}-{purpose}.json"
+
+
+def routes_file(listener_name: str) -> str:
+    """Return the route file of a listener, relative to Envoy's directory."""
+    return f"rds/{cluster_hash(listener_name)}.json"
+
+
+def picked_route_name(entry: RouteEntry) -> str:
+    """Return the value of the route header that leads to the picked route of *entry*.
+
+    One picked route per rule is enough, except where the path rewrite depends on the prefix that was matched.
+    """
+    rewrite = entry.rule.rewrite
+    return entry.name if rewrite is not None and rewrite.prefix is not None else entry.rule.name

@@ -1,0 +1,316 @@
+"""Route tables: picked routes first, then client-facing ones.
+
+A *picked* route is chosen by the picker through a header and dials the cluster the picker named; it carries its rule's
+timeouts and filters. A *client-facing* route carries the HTTP match of a route rule; a request that no picker
+answered meets its static fallback: the pool's cluster (FailOpen) or a 503 (FailClose).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from envoy_config import names
+from envoy_config.fields import Json, duration, typed
+from envoy_config.settings import EnvoySettings, UsageSource
+from inference_resolution.resolved import (
+    FailureMode,
+    HeaderChange,
+    PathMatchType,
+    PathRewrite,
+    PoolKey,
+    Redirect,
+    ResolvedListener,
+    ResolvedPool,
+    ResolvedRule,
+    RouteEntry,
+    RouteMatch,
+    ValueMatch,
+    VirtualHost,
+)
+
+_EXT_PROC = "envoy.filters.http.ext_proc"
+_EXT_PROC_PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
+_MODEL_RESPONSE_HEADER: Json = {
+    "header": {
+        "key": names.MODEL_HEADER,
+        "value": f"%DYNAMIC_METADATA({names.METADATA_NAMESPACE}:{names.MODEL_RESPONSE_VALUE})%",
+    },
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+_RESPONSE_HEADERS_REMOVED = (names.ROUTE_HEADER, names.CLUSTER_HEADER, names.DESTINATION_KEY, names.SERVED_KEY)
+_REDIRECT_CODES = {
+    301: "MOVED_PERMANENTLY",
+    302: "FOUND",
+    303: "SEE_OTHER",
+    307: "TEMPORARY_REDIRECT",
+    308: "PERMANENT_REDIRECT",
+}
+
+
+def _string_match(match: ValueMatch) -> Json:
+    value: Json = {"safe_regex": {"regex": match.value}} if match.regex else {"exact": match.value}
+    return {"name": match.name, "string_match": value}
+
+
+def _render_match(match: RouteMatch) -> Json:
+    rendered: Json = {}
+    match match.path_type:
+        case PathMatchType.EXACT:
+            rendered["path"] = match.path
+        case PathMatchType.REGEX:
+            rendered["safe_regex"] = {"regex": match.path}
+        case PathMatchType.PREFIX:
+            prefix = match.path.rstrip("/")
+            rendered.update({"path_separated_prefix": prefix} if prefix else {"prefix": "/"})
+    headers = [_string_match(header) for header in match.headers]
+    if match.method:
+        headers.append({"name": ":method", "string_match": {"exact": match.method}})
+    if headers:
+        rendered["headers"] = headers
+    if match.query:
+        rendered["query_parameters"] = [_string_match(parameter) for parameter in match.query]
+    return rendered
+
+
+def _settable(name: str) -> bool:
+    return not name.startswith(":") and name != "host"
+
+
+def _header_values(change: HeaderChange) -> list[Json]:
+    def entry(name: str, value: str, action: str) -> Json:
+        header = {"key": name, "value": value.replace("%", "%%")}
+        return {"header": header, "append_action": action, "keep_empty_value": True}
+
+    return [entry(n, v, "OVERWRITE_IF_EXISTS_OR_ADD") for n, v in change.set if _settable(n)] + [
+        entry(n, v, "APPEND_IF_EXISTS_OR_ADD") for n, v in change.add if _settable(n)
+    ]
+
+
+def _host_of(change: HeaderChange) -> str:
+    return next((value for name, value in change.set if name == "host"), "")
+
+
+def _header_changes(rule: ResolvedRule, *, removed: Iterable[str] = ()) -> Json:
+    rendered: Json = {}
+    if added := _header_values(rule.request_headers):
+        rendered["request_headers_to_add"] = added
+    if remove := [*removed, *(name for name in rule.request_headers.remove if _settable(name))]:
+        rendered["request_headers_to_remove"] = remove
+    if added := _header_values(rule.response_headers):
+        rendered["response_headers_to_add"] = added
+    if rule.response_headers.remove:
+        rendered["response_headers_to_remove"] = [n for n in rule.response_headers.remove if _settable(n)]
+    return rendered
+
+
+def _prefix_rewrite(match: RouteMatch, replacement: str) -> Json:
+    matched = re.escape(match.path.rstrip("/"))
+    replaced = replacement.rstrip("/").replace("\\", "\\\\")
+    if replaced:
+        pattern, substitution = f"^{matched}(/.*)?$", f"{replaced}\\1"
+    else:
+        pattern, substitution = f"^{matched}/*(.*)$", "/\\1"
+    return {"regex_rewrite": {"pattern": {"regex": pattern}, "substitution": substitution}}
+
+
+def _rewrite(rewrite: PathRewrite | None, match: RouteMatch) -> Json:
+    rendered: Json = {}
+    if rewrite is None:
+        return rendered
+    if rewrite.hostname:
+        rendered["host_rewrite_literal"] = rewrite.hostname
+    if rewrite.full:
+        substitution = rewrite.full.replace("\\", "\\\\")
+        rendered["regex_rewrite"] = {"pattern": {"regex": "^/.*$"}, "substitution": substitution}
+    elif rewrite.prefix is not None:
+        rendered.update(_prefix_rewrite(match, rewrite.prefix))
+    return rendered
+
+
+def _redirect(redirect: Redirect, match: RouteMatch) -> Json:
+    rendered: Json = {"response_code": _REDIRECT_CODES.get(redirect.status, "FOUND")}
+    if redirect.scheme:
+        rendered["scheme_redirect"] = redirect.scheme
+    if redirect.hostname:
+        rendered["host_redirect"] = redirect.hostname
+    if redirect.port:
+        rendered["port_redirect"] = redirect.port
+    if redirect.full:
+        rendered["path_redirect"] = redirect.full
+    elif redirect.prefix is not None:
+        rendered.update(_prefix_rewrite(match, redirect.prefix))
+    return rendered
+
+
+def _timeouts(rule: ResolvedRule) -> Json:
+    return {"timeout": duration(rule.request_timeout_seconds or 0.0)}
+
+
+def _weighted_clusters(rule: ResolvedRule) -> Json:
+    clusters: list[Json] = []
+    for backend in rule.backends:
+        if backend.weight <= 0:
+            continue
+        name = backend.target.cluster_name if backend.target is not None else "inference-gateway/invalid-backend"
+        cluster: Json = {"name": name, "weight": backend.weight}
+        if added := _header_values(backend.request_headers):
+            cluster["request_headers_to_add"] = added
+        if removed := [n for n in backend.request_headers.remove if _settable(n)]:
+            cluster["request_headers_to_remove"] = removed
+        clusters.append(cluster)
+    return {
+        "weighted_clusters": {"clusters": clusters},
+        "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
+    }
+
+
+class RouteTable:
+    """Renders the route table of one listener.
+
+    Args:
+        listener: What to render.
+        pools: Every pool the listener reaches.
+        settings: Limits and switches.
+    """
+
+    def __init__(
+        self, listener: ResolvedListener, pools: Mapping[PoolKey, ResolvedPool], settings: EnvoySettings
+    ) -> None:
+        self._listener = listener
+        self._pools = pools
+        self._settings = settings
+
+    def render(self) -> Json:
+        """Return the RouteConfiguration."""
+        return typed(
+            "envoy.config.route.v3.RouteConfiguration",
+            name=self._listener.name,
+            virtual_hosts=[self._virtual_host(host) for host in self._listener.virtual_hosts],
+            validate_clusters=False,
+            response_headers_to_add=[_MODEL_RESPONSE_HEADER],
+            response_headers_to_remove=list(_RESPONSE_HEADERS_REMOVED),
+        )
+
+    def _virtual_host(self, host: VirtualHost) -> Json:
+        domains = ["*"] if host.hostname == "*" else [host.hostname, f"{host.hostname}:*"]
+        if host.hostname.startswith("*."):
+            domains = [host.hostname]
+        return {
+            "name": host.hostname,
+            "domains": domains,
+            "routes": [*self._picked_routes(host), *self._client_facing_routes(host)],
+        }
+
+    def _picked_routes(self, host: VirtualHost) -> Iterator[Json]:
+        seen: set[str] = set()
+        for entry in host.entries:
+            name = names.picked_route_name(entry)
+            if entry.rule.picked and name not in seen:
+                seen.add(name)
+                yield self._picked_route(name, entry)
+
+    def _picked_route(self, name: str, entry: RouteEntry) -> Json:
+        rule = entry.rule
+        limits = [self._pools[key].first_token_timeout_seconds for key in rule.pools if key in self._pools]
+        retries: Json = {
+            "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-status-codes",
+            "retriable_status_codes": [429],
+            "num_retries": 0,  # the picker allows as many as its list is long
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+        }
+        if limits:
+            retries["per_try_idle_timeout"] = duration(max(limits))
+        if rule.backend_timeout_seconds:
+            retries["per_try_timeout"] = duration(rule.backend_timeout_seconds)
+        action: Json = {
+            "cluster_header": names.CLUSTER_HEADER,
+            "retry_policy": retries,
+            **_timeouts(rule),
+            **_rewrite(rule.rewrite, entry.match),
+        }
+        if host := _host_of(rule.request_headers):
+            action["host_rewrite_literal"] = host
+        if "host_rewrite_literal" not in action and any(
+            self._pools[key].rewrite_host for key in rule.pools if key in self._pools
+        ):
+            action["auto_host_rewrite"] = True
+        return {
+            "name": name,
+            "match": {"prefix": "/", "headers": [{"name": names.ROUTE_HEADER, "string_match": {"exact": name}}]},
+            "route": action,
+            "request_body_buffer_limit": self._settings.max_body_bytes,
+            **_header_changes(rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),
+        }
+
+    def _client_facing_routes(self, host: VirtualHost) -> Iterator[Json]:
+        for entry in host.entries:
+            yield {
+                "name": entry.name,
+                "match": _render_match(entry.match),
+                **self._client_facing_action(host, entry),
+            }
+
+    def _client_facing_action(self, host: VirtualHost, entry: RouteEntry) -> Json:
+        rule = entry.rule
+        if rule.redirect is not None:
+            return {"redirect": _redirect(rule.redirect, entry.match), **self._without_picker()}
+        if rule.picked:
+            return self._fallback(host, entry)
+        if not any(backend.weight > 0 for backend in rule.backends):
+            return {"direct_response": {"status": 500}, **self._without_picker()}
+        action: Json = {
+            **_weighted_clusters(rule),
+            **_timeouts(rule),
+            **_rewrite(rule.rewrite, entry.match),
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+        }
+        if rule.backend_timeout_seconds:
+            action["retry_policy"] = {"per_try_timeout": duration(rule.backend_timeout_seconds), "num_retries": 0}
+        if host_name := _host_of(rule.request_headers):
+            action["host_rewrite_literal"] = host_name
+        return {
+            "route": action,
+            **_header_changes(rule, removed=names.UPSTREAM_REMOVED_HEADERS),
+            **self._without_picker(),
+        }
+
+    @staticmethod
+    def _without_picker() -> Json:
+        return {"typed_per_filter_config": {_EXT_PROC: typed(_EXT_PROC_PER_ROUTE, disabled=True)}}
+
+    def _fails_open(self, host: VirtualHost, entry: RouteEntry) -> bool:
+        """Return whether Envoy may choose alone: every pool fails open and no body is needed to tell pools apart."""
+        keys = set(entry.rule.pools)
+        for other in host.entries:
+            if other.match == entry.match and (other.models is not None or entry.models is not None):
+                keys.update(other.rule.pools)
+        modes = {self._pools[key].failure_mode for key in keys if key in self._pools}
+        return modes == {FailureMode.FAIL_OPEN} and (entry.models is None or len(keys) == 1)
+
+    def _fallback(self, host: VirtualHost, entry: RouteEntry) -> Json:
+        if not self._fails_open(host, entry):
+            return {"direct_response": {"status": 503}}
+        action: Json = {
+            **_weighted_clusters(entry.rule),
+            **_timeouts(entry.rule),
+            **_rewrite(entry.rule.rewrite, entry.match),
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset",
+                "num_retries": 2,
+                "retry_host_predicate": [
+                    {
+                        "name": "envoy.retry_host_predicates.previous_hosts",
+                        "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                    }
+                ],
+                "host_selection_retry_max_attempts": 3,
+            },
+        }
+        overrides: Json = {"failure_mode_allow": True}
+        if self._settings.usage is UsageSource.PICKER:
+            overrides["processing_mode"] = {"response_header_mode": "SKIP", "request_body_mode": "BUFFERED"}
+        return {
+            "route": action,
+            "request_body_buffer_limit": self._settings.max_body_bytes,
+            "typed_per_filter_config": {_EXT_PROC: typed(_EXT_PROC_PER_ROUTE, overrides=overrides)},
+            **_header_changes(entry.rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),
+        }

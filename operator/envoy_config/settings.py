@@ -1,0 +1,60 @@
+"""What a rendering needs besides the resources: places, limits and switches."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class UsageSource(StrEnum):
+    """Who reads token usage from answers.
+
+    `NATIVE` is Envoy's own pair of filters (marked work in progress upstream), `LUA` a stable filter of ours in
+    Envoy, `PICKER` the endpoint picker, which then sees every chunk.
+    """
+
+    NATIVE = "native"
+    LUA = "lua"
+    PICKER = "picker"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where a listener binds; with port 0 the kernel chooses."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoySettings:
+    """Places, limits and switches of one Envoy.
+
+    Attributes:
+        directory: Absolute folder of Envoy's files and sockets.
+        listen: Address of every listener by its name; a listener without one is not rendered.
+        node_id: Envoy's node id.
+        max_body_bytes: Largest request body; also what a retry can replay.
+        max_header_kib: Largest request header block, KiB.
+        max_connections: Client connections accepted at once.
+        message_timeout_seconds: How long Envoy waits for one answer of the picker.
+        connect_timeout_seconds: Per attempt, towards model servers.
+        stream_idle_timeout_seconds: Silence on a client stream that ends it.
+        request_timeout_seconds: Time a client may take to send its whole request.
+        usage: Who reads usage.
+        hold_headers: Hold response headers until the first body byte, so that an attempt that dies or stalls in
+            prefill fails over. Rests on upstream Wasm, marked alpha.
+        api_keys: Bearer tokens of clients; empty: no authentication.
+    """
+
+    directory: str
+    listen: dict[str, ListenAddress] = field(default_factory=dict)
+    node_id: str = "inference-gateway"
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_header_kib: int = 60
+    max_connections: int = 20_000
+    message_timeout_seconds: float = 10.0
+    connect_timeout_seconds: float = 2.0
+    stream_idle_timeout_seconds: float = 300.0
+    request_timeout_seconds: float = 300.0
+    usage: UsageSource = UsageSource.NATIVE
+    hold_headers: bool = True
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
