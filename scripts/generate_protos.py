@@ -2,9 +2,9 @@
 
     python scripts/generate_protos.py
 
-The tools are installed, at the versions below, into a throw-away virtual environment. The protobuf code generator decides
-which runtimes can load its output (its own version and newer, one major version ahead at most), so raising it raises the
-lower bound of ``protobuf`` in pyproject.toml.
+The tools are installed, at the versions below, into a throw-away virtual environment. The version of protobuf's
+generator decides which runtimes load its output: its own and newer, one major version ahead at most. So raising it
+raises the lower bound of ``protobuf`` in pyproject.toml.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def install_tools(directory: Path) -> Path:
 
 def generate(programs: Path, sources: list[Path]) -> None:
     """Write the code and type stubs of *sources* beside them."""
-    command = [
+    command: list[str | Path] = [
         programs / "python",
         "-m",
         "grpc_tools.protoc",

@@ -34,8 +34,12 @@ async def drain(socket: Path, seconds: float) -> None:
     """
     try:
         async with asyncio.timeout(seconds):
+            # First each answer says `connection: close`, then no connection is accepted any more.
+            await _ask(socket, "POST", "/drain_listeners?graceful&skip_exit")
             await _ask(socket, "POST", "/drain_listeners")
-            while await _active_requests(socket) > 0:
+            while True:
+                if await _active_requests(socket) == 0:
+                    return
                 await asyncio.sleep(_POLL_SECONDS)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return

@@ -1,25 +1,24 @@
 """How a command fails: one clear line for a person and an exit code for a script."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 RUNTIME_FAILURE: Final = 1
 BAD_INPUT: Final = 2
 
 
-class CommandFailed(Exception):
-    """A command cannot go on.
+class CommandError(Exception):
+    """Root: a command cannot go on; the message is one line for a person."""
 
-    Attributes:
-        exit_code: 1 for a failure while running, 2 for input that cannot be used.
-    """
-
-    def __init__(self, message: str, *, exit_code: int = RUNTIME_FAILURE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code: ClassVar[int]
 
 
-class BadInput(CommandFailed):
+class CommandFailed(CommandError):  # noqa: N818 - named for what happened, like the errors of the picker
+    """Something went wrong while running."""
+
+    exit_code = RUNTIME_FAILURE
+
+
+class BadInput(CommandError):  # noqa: N818 - as above
     """What the user gave cannot be used."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, exit_code=BAD_INPUT)
+    exit_code = BAD_INPUT

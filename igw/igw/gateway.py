@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-
 from igw import envoy_admin, picker_state
 from igw.errors import BadInput, CommandFailed
 from igw.listen_address import ListenAddress
@@ -93,6 +92,7 @@ def _envoy(settings: GatewaySettings, folder: Path) -> ChildSpec:
         name="envoy",
         command=(
             *(str(settings.envoy), "-c", str(folder / "bootstrap.json"), "--disable-hot-restart"),
+            *("--drain-strategy", "immediate"),
             *("--concurrency", str(workers), "--log-level", "warning", "--log-format", "%l %v"),
         ),
         is_ready=is_ready,

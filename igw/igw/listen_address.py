@@ -55,8 +55,6 @@ def claim_preferred(host: str, preferred: int, *, option: str) -> ListenAddress:
     """Like `claim_address`, but any free port will do when *preferred* is taken."""
     try:
         return claim_address(host, preferred, option=option)
-    except BadInput:
-        raise
     except CommandFailed:
         return claim_address(host, 0, option=option)
 

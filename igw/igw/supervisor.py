@@ -31,12 +31,12 @@ class ChildSpec:
     Attributes:
         name: What messages call it.
         command: Path of the program and its arguments.
-        is_ready: Asked again and again after a start; returns "" when ready, else what is still missing. Bounded in time.
+        is_ready: Asked again and again after a start; returns "" when ready, else what is missing; bounded in time.
         ready_timeout_seconds: A start that takes longer has failed.
         stop_timeout_seconds: From the polite signal to SIGKILL.
         before_stop: Awaited before the polite signal, such as a drain; bounded in time.
         inherit_output: Let it write to our standard error; else its lines are kept for messages.
-        echo: Report its lines as events.
+        echo: Report its lines as events while it is ready.
         restart: Start it again when it ends by itself.
     """
 
@@ -121,7 +121,8 @@ class Supervisor:
                 child.stopping.set()
                 if child.process is not None and not child.gone.is_set():
                     child.process.kill()
-            await self._group.__aexit__(kind, error, trace)
+            # Not told of the block's own exception, which then leaves the block as it is and not in a group.
+            await self._group.__aexit__(None, None, None)
 
     async def start(self, spec: ChildSpec) -> Child:
         """Start a child and return it once it is ready.
@@ -193,7 +194,7 @@ class Supervisor:
         """Run one process of *child* from start to end."""
         spec = child.spec
         try:
-            process = child.process = await ChildProcess.spawn(spec.command, on_line=self._line_handler(spec))
+            process = child.process = await ChildProcess.spawn(spec.command, on_line=self._line_handler(child))
         except OSError as error:
             return self._never_ready(child, first, f"cannot be started: {error.strerror}", None)
         if child.stopping.is_set():
@@ -248,10 +249,16 @@ class Supervisor:
         await process.ended_within(child.spec.stop_timeout_seconds + _KILL_SECONDS)
         return "was stopped while starting"
 
-    def _line_handler(self, spec: ChildSpec) -> Callable[[str], None] | None:
-        if spec.inherit_output:
+    def _line_handler(self, child: Child) -> Callable[[str], None] | None:
+        if child.spec.inherit_output:
             return None
-        return (lambda line: self._report(f"{spec.name}: {line}")) if spec.echo else (lambda _: None)
+
+        def report(line: str) -> None:
+            # What it says while starting matters if it fails, and is then shown; how it says good-bye never does.
+            if child.spec.echo and child.ready and not child.stopping.is_set():
+                self._report(f"{child.spec.name}: {line}")
+
+        return report
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import typer
 from rich.console import Console
 
-from igw.errors import CommandFailed
+from igw.errors import CommandError
 
 OUT = Console(highlight=False, markup=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -43,10 +43,10 @@ def joined(items: Iterable[str], *, limit: int = 8) -> str:
 
 @contextlib.contextmanager
 def failing_clearly() -> Iterator[None]:
-    """Turn a `CommandFailed` into its line and exit code."""
+    """Turn a `CommandError` into its line and exit code."""
     try:
         yield
-    except CommandFailed as failure:
+    except CommandError as failure:
         print_failure(str(failure))
         raise typer.Exit(failure.exit_code) from None
 

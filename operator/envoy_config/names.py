@@ -3,7 +3,7 @@
 import hashlib
 from typing import Final
 
-from inference_resolution.resolved import RouteEntry
+from inference_resolution.resolved import RouteEntry, VirtualHost
 
 METADATA_NAMESPACE: Final = "inferencegateway.dev"
 """Dynamic metadata of ours; `LB_NAMESPACE` is the protocol's."""
@@ -99,3 +99,13 @@ def picked_route_name(entry: RouteEntry) -> str:
     """
     rewrite = entry.rule.rewrite
     return entry.name if rewrite is not None and rewrite.prefix is not None else entry.rule.name
+
+
+def virtual_host_name(host: VirtualHost) -> str:
+    """Return the name of a virtual host: its host name and a digest of its entries.
+
+    Envoy keeps one version of the route table for the life of a request and tells the picker this name, so the picker
+    answers by the very table that Envoy matched with, also while a new one is on its way.
+    """
+    content = [(entry.name, entry.match, entry.rule, sorted(entry.models or ())) for entry in host.entries]
+    return f"{host.hostname}@{hashlib.sha256(repr(content).encode()).hexdigest()[:12]}"

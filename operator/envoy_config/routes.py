@@ -195,21 +195,26 @@ class RouteTable:
         if host.hostname.startswith("*."):
             domains = [host.hostname]
         return {
-            "name": host.hostname,
+            "name": names.virtual_host_name(host),
             "domains": domains,
             "routes": [*self._picked_routes(host), *self._client_facing_routes(host)],
         }
 
     def _picked_routes(self, host: VirtualHost) -> Iterator[Json]:
         seen: set[str] = set()
+        limited = False  # behind an entry limited to models the picker may fall through to any rule
         for entry in host.entries:
+            limited = limited or entry.models is not None
             name = names.picked_route_name(entry)
-            if entry.rule.picked and name not in seen:
+            if (entry.rule.picked or limited) and name not in seen:
                 seen.add(name)
                 yield self._picked_route(name, entry)
 
     def _picked_route(self, name: str, entry: RouteEntry) -> Json:
         rule = entry.rule
+        match: Json = {"prefix": "/", "headers": [{"name": names.ROUTE_HEADER, "string_match": {"exact": name}}]}
+        if rule.redirect is not None:
+            return {"name": name, "match": match, "redirect": _redirect(rule.redirect, entry.match)}
         limits = [self._pools[key].first_token_timeout_seconds for key in rule.pools if key in self._pools]
         retries: Json = {
             "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-status-codes",
@@ -235,7 +240,7 @@ class RouteTable:
             action["auto_host_rewrite"] = True
         return {
             "name": name,
-            "match": {"prefix": "/", "headers": [{"name": names.ROUTE_HEADER, "string_match": {"exact": name}}]},
+            "match": match,
             "route": action,
             "request_body_buffer_limit": self._settings.max_body_bytes,
             **_header_changes(rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),

@@ -17,9 +17,9 @@ class ModelMatch(StrictModel):
 
 
 class RewriteMatch(StrictModel):
-    """One way for a request to match; only the model is looked at."""
+    """One way for a request to match; without a model it matches every request."""
 
-    model: ModelMatch
+    model: ModelMatch | None = None
 
 
 class RewriteTarget(StrictModel):

@@ -28,5 +28,23 @@ METRICS_PORT_ANNOTATION: Final = f"{OWN_GROUP}/metrics-port"
 HOST_REWRITE_ANNOTATION: Final = f"{OWN_GROUP}/host-rewrite"
 """``endpoint``: send the endpoint's own host name as Host instead of the client's."""
 
+ENDPOINT_PICKER_ANNOTATION: Final = f"{OWN_GROUP}/endpoint-picker"
+"""``inference-gateway``: our picker serves the pool whatever its ``endpointPickerRef`` says."""
+ENDPOINT_PICKER_ANNOTATION_VALUE: Final = "inference-gateway"
+
+ENDPOINT_PICKER_SERVICE: Final = "inference-gateway-endpoint-picker"
+"""Service that an ``endpointPickerRef`` names when it means our picker."""
+
+# Pod annotations that restrict the target ports, a comma list of numbers, newest first.
+ACTIVE_PORTS_ANNOTATIONS: Final = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
+
+MODEL_HEADERS: Final = (
+    "x-gateway-model-name",
+    "x-gateway-base-model-name",
+    "x-llm-d-model-name",
+    "x-llm-d-base-model-name",
+)
+"""Headers that a body-based router sets from the body; an HTTPRoute match on one of them names models."""
+
 # Labels or annotations on an endpoint that name its metrics dialect, newest first.
 ENGINE_LABELS: Final = (f"{OWN_GROUP}/engine-type", "llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type")

@@ -70,6 +70,8 @@ class Verdict:
         status: True, False or Unknown as the API spells them.
         reason: Upstream's reason where one exists (CamelCase).
         message: One sentence for a person.
+        section_name: Listener that the parentRef names, empty for none; tells two parentRefs to one Gateway apart.
+        parent_port: Port that the parentRef names, 0 for none.
     """
 
     subject: ObjectKey
@@ -78,6 +80,8 @@ class Verdict:
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
+    section_name: str = ""
+    parent_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Final
 
 from endpoint_picker.datalayer.engines import ENGINES, Difference, Engine, LoraSeries, Ratio, Series, Source
@@ -18,8 +17,8 @@ MAX_SERIES: Final = 8192
 """Samples of one metric that are read; with more, the metric is unknown: its sum would be a part only."""
 MAX_RANKS: Final = 256
 """Samples of one metric that may be parts of one fact; with more, the fact is unknown."""
-MAX_LABELS: Final = 96
-"""Labels of one sample that are read."""
+MAX_LABEL_BYTES: Final = 64 * 1024
+"""How far the labels of one sample are read."""
 MAX_NAME_BYTES: Final = 256
 """Longest model or adapter name that is taken over."""
 MAX_ADAPTERS: Final = 1024
@@ -61,11 +60,17 @@ class _Sample:
     value: float | None
 
     @cached_property
-    def labels(self) -> dict[str, str]:
-        return {
-            match[1].decode(): _unescape(match[2]).decode("utf-8", "replace")
-            for match in islice(_LABEL.finditer(self.label_text), MAX_LABELS)
-        }
+    def _labels(self) -> dict[bytes, bytes]:
+        return dict(_LABEL.findall(self.label_text[:MAX_LABEL_BYTES]))
+
+    @property
+    def label_items(self) -> Iterable[tuple[bytes, bytes]]:
+        """Names and escaped values."""
+        return self._labels.items()
+
+    def label(self, name: str) -> str:
+        """Return a label's value, empty if there is none."""
+        return _unescape(self._labels.get(name.encode(), b"")).decode("utf-8", "replace")
 
 
 def read_page(page: bytes, *, engine: str = "", read_at: float, in_flight_when_read: int) -> EndpointMetrics:
@@ -179,7 +184,7 @@ def _over_ranks(series: Series, samples: dict[str, list[_Sample]], engine: Engin
         return None
     if series.where is not None:
         label, wanted = series.where
-        found = [sample for sample in found if sample.labels.get(label) == wanted]
+        found = [sample for sample in found if sample.label(label) == wanted]
     if in_sum:
         # One unknown part makes the sum unknown: the rest alone would look like a lighter load.
         values = [_value(sample, series) for sample in _without_copies(found, engine)]
@@ -194,7 +199,7 @@ def _value(sample: _Sample, series: Series) -> float | None:
     if not series.label:
         value = sample.value
     else:
-        text = sample.labels.get(series.label, "").encode()
+        text = sample.label(series.label).encode()
         value = float(text) if _DECIMAL.fullmatch(text) else None
     return value if value is not None and 0 <= value <= _LARGEST_COUNT else None
 
@@ -203,9 +208,10 @@ def _without_copies(samples: list[_Sample], engine: Engine) -> list[_Sample]:
     """Return one sample, the greatest, per set of labels that are not copy labels."""
     if len(samples) < 2 or not engine.copy_labels:
         return samples
-    greatest: dict[frozenset[tuple[str, str]], _Sample] = {}
+    copy_labels = {label.encode() for label in engine.copy_labels}
+    greatest: dict[frozenset[tuple[bytes, bytes]], _Sample] = {}
     for sample in samples:
-        key = frozenset(item for item in sample.labels.items() if item[0] not in engine.copy_labels)
+        key = frozenset(item for item in sample.label_items if item[0] not in copy_labels)
         rival = greatest.get(key)
         if rival is None or (sample.value or 0.0) > (rival.value or 0.0):
             greatest[key] = sample
@@ -231,8 +237,8 @@ def _loras(
     slots = _value(newest, Series(series.name, label=series.max_label))
     return (
         _count(slots) or None,
-        _adapters(newest.labels.get(series.running_label, "")),
-        _adapters(newest.labels.get(series.waiting_label, "")),
+        _adapters(newest.label(series.running_label)),
+        _adapters(newest.label(series.waiting_label)),
     )
 
 
@@ -245,7 +251,7 @@ def _model(samples: dict[str, list[_Sample]], engine: Engine) -> str:
     if not engine.model_label:
         return ""
     for series in samples.values():
-        model = series[0].labels.get(engine.model_label, "")
+        model = series[0].label(engine.model_label)
         if model:
             return model if len(model) <= MAX_NAME_BYTES else ""
     return ""

@@ -1,19 +1,19 @@
 """The picker's errors: facts without HTTP; one table in `extproc` gives each leaf its status.
 
-    EndpointPickerError
-    ├── RequestRejected            the caller's doing or the owner's rule
-    │   ├── InvalidRequest         unreadable or incomplete request
-    │   ├── RequestTooLarge        body above the limit
-    │   ├── AuthenticationFailed
-    │   ├── ModelNotFound          no such model here; knows the ones there are
-    │   ├── RouteNotFound          no route matches
-    │   └── RateLimited
-    ├── SchedulingFailed           the pool cannot take it now
-    │   ├── NoReadyEndpoints
-    │   ├── PoolSaturated          sheddable request, saturated pool
-    │   ├── PickerOverloaded       the picker holds as much as it may
-    │   └── BackendInvalid         the chosen backend reference is invalid
-    └── InternalFailure            a defect of ours
+EndpointPickerError
+├── RequestRejected            the caller's doing or the owner's rule
+│   ├── InvalidRequest         unreadable or incomplete request
+│   ├── RequestTooLarge        body above the limit
+│   ├── AuthenticationFailed
+│   ├── ModelNotFound          no such model here; knows the ones there are
+│   ├── RouteNotFound          no route matches
+│   └── RateLimited
+├── SchedulingFailed           the pool cannot take it now
+│   ├── NoReadyEndpoints
+│   ├── PoolSaturated          sheddable request, saturated pool
+│   ├── PickerOverloaded       the picker holds as much as it may
+│   └── BackendInvalid         the chosen backend reference is invalid
+└── InternalFailure            a defect of ours
 """
 
 

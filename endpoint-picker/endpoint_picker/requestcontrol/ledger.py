@@ -85,7 +85,10 @@ class InFlightLedger:
     def place(
         self, correlation_id: str, address: str, prompt_tokens: int, expected_output_tokens: int, now: float
     ) -> bool:
-        """Count a request on an endpoint; negative tokens count as 0. Return whether it is new: a second one is ignored."""
+        """Count a request on an endpoint; return whether it is new, since placing it again changes nothing.
+
+        *now* never goes back; negative tokens count as 0.
+        """
         if correlation_id in self._placements:
             self._ignored += 1
             return False

@@ -1,8 +1,8 @@
 """Framing of a server-sent event stream: bytes in, the bytes of each event out, whatever the chunks.
 
-Lines end with LF, CRLF or CR. An event ends with the second of two line ends in a row and is handed out at once: when that line
-end is a CR and its LF comes with a later chunk, the LF follows as a piece of its own, so no event waits for the next one.
-Memory is bounded: an event larger than the limit is handed out in fragments as it comes.
+Lines end with LF, CRLF or CR. An event ends with the second of two line ends in a row and is handed out at once: when
+that line end is a CR and its LF comes with a later chunk, the LF follows as a piece of its own, so no event waits for
+the next. Memory is bounded: an event larger than the limit is handed out in fragments as it comes.
 
 Source: "Server-sent events" of the HTML standard.
 """

@@ -1,7 +1,8 @@
 """Takes out of an answer's stream the usage event that the client did not ask for.
 
-Where the picker added ``stream_options.include_usage`` to a request, the model server ends its stream with one more event: no
-choices, only usage. Clients that index ``choices[0]`` would trip over it. In the gateway's own Envoy a filter does the same.
+Where the picker added ``stream_options.include_usage`` to a request, the model server ends its stream with one more
+event: no choices, only usage. Clients that index ``choices[0]`` would trip over it. In our own Envoy a filter does
+the same.
 """
 
 import jiter
@@ -12,8 +13,8 @@ from endpoint_picker.requestcontrol.sse import DEFAULT_MAX_EVENT_BYTES, Piece, P
 class StreamUsageFilter:
     """Pass a server-sent event stream on, byte for byte, without events that hold usage and an empty list of choices.
 
-    Each event is passed on when it is complete. An event above the limit is passed on as it comes. Any split of the same
-    bytes gives the same bytes.
+    Each event is passed on when it is complete. An event above the limit is passed on as it comes. Any split of the
+    same bytes gives the same bytes.
 
     Attributes:
         removed_events: Events taken out.

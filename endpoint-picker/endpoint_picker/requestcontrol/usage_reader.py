@@ -2,12 +2,12 @@
 
 Dialects are told apart by their fields:
 
-    OpenAI chat, completions, embeddings   usage.{prompt_tokens, completion_tokens, total_tokens, *_details}
-    OpenAI responses                       usage or response.usage.{input_tokens, output_tokens, total_tokens, *_details}
-    Anthropic messages                     usage or message.usage.{input_tokens, output_tokens, cache_*_input_tokens}
+    OpenAI chat, completions, embeddings  usage.{prompt_tokens, completion_tokens, total_tokens, *_details}
+    OpenAI responses                      usage or response.usage.{input_tokens, output_tokens, total_tokens, *_details}
+    Anthropic messages                    usage or message.usage.{input_tokens, output_tokens, cache_*_input_tokens}
 
-Anthropic counts cached and cache-written tokens beside the input tokens, OpenAI within the prompt tokens; ours are within.
-Nothing here raises because of an answer: what cannot be read is unknown, and counted.
+Anthropic counts cached and cache-written tokens beside the input tokens, OpenAI within the prompt tokens; ours are
+within. Nothing here raises because of an answer: what cannot be read is unknown, and counted.
 """
 
 import re
@@ -40,8 +40,8 @@ class UsageReader(Protocol):
 class SseUsageReader:
     """Usage of a server-sent event stream.
 
-    The latest statement of each count holds, but a zero never replaces a count: some servers state the prompt at the start
-    and zero at the end, others the other way round.
+    The latest statement of each count holds, but a zero never replaces a count: some servers state the prompt at the
+    start and zero at the end, others the other way round.
 
     Attributes:
         lost_events: Events that were too large to be read, or mentioned usage and were no JSON.
@@ -88,8 +88,8 @@ class SseUsageReader:
 class JsonUsageReader:
     """Usage of one JSON body, from its top-level ``usage``.
 
-    Only the end of the body is kept, where every known model server states its usage, and only the part from there on is
-    parsed: a key is at the top level if closing the body from it closes exactly one object.
+    Only the end of the body is kept, where every known model server states its usage, and only the part from there on
+    is parsed: a key is at the top level if the rest of the body closes exactly one object.
 
     Attributes:
         truncated: Whether the body was larger than what is kept.

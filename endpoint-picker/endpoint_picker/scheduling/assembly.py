@@ -1,30 +1,13 @@
 """Turns settings, chance and memory into a scheduler."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
+from endpoint_picker.scheduling.catalog import PICKERS
 from endpoint_picker.scheduling.filters.subset import SubsetFilter
-from endpoint_picker.scheduling.interfaces import Filter, Picker, RandomSource
-from endpoint_picker.scheduling.pickers.max_score import MaxScorePicker
-from endpoint_picker.scheduling.pickers.parameters import PickerParameters
-from endpoint_picker.scheduling.pickers.power_of_two import PowerOfTwoPicker
-from endpoint_picker.scheduling.pickers.random import RandomPicker
-from endpoint_picker.scheduling.pickers.weighted_random import WeightedRandomPicker
+from endpoint_picker.scheduling.interfaces import Filter, RandomSource
 from endpoint_picker.scheduling.producers.approx_prefix_cache import ApproxPrefixCacheProducer
 from endpoint_picker.scheduling.producers.prefix_index import PrefixIndex
 from endpoint_picker.scheduling.profile import CostProfile, Profile, SchedulingProfile
 from endpoint_picker.scheduling.scheduler import Scheduler
 from endpoint_picker.scheduling.settings import ProfileSettings, SchedulingSettings
-
-PICKERS: Mapping[str, Callable[[RandomSource, PickerParameters], Picker]] = MappingProxyType(
-    {
-        MaxScorePicker.plugin_type: MaxScorePicker,
-        RandomPicker.plugin_type: RandomPicker,
-        WeightedRandomPicker.plugin_type: WeightedRandomPicker,
-        PowerOfTwoPicker.plugin_type: PowerOfTwoPicker,
-    }
-)
-"""Every picker, by type."""
 
 
 def assemble_scheduler(settings: SchedulingSettings, *, random: RandomSource, prefix_index: PrefixIndex) -> Scheduler:

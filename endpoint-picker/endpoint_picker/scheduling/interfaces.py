@@ -17,6 +17,7 @@ from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.request import InferenceRequest
 
 
+@runtime_checkable
 class Filter(Protocol):
     """Keeps some of the candidates, in their order."""
 
@@ -26,6 +27,7 @@ class Filter(Protocol):
         """Return the endpoints that may serve the request."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores candidates; more is better."""
 
@@ -35,6 +37,7 @@ class Scorer(Protocol):
         """Return one score in [0, 1] per endpoint, aligned with *endpoints*; None where nothing is known."""
 
 
+@runtime_checkable
 class Cost(Protocol):
     """Prices candidates in seconds; less is better."""
 

@@ -72,10 +72,10 @@ class SchedulingProfile:
     """Weighs scores; the greatest total wins.
 
     Every score is clamped to [0, 1] (not-a-number counts as 0). A candidate's total is the weighted mean over the
-    scorers that know it, ``sum(w * s) / sum(w)``: a metric that a model server does not have neither helps nor harms it.
-    A candidate that no scorer knows gets the mean total of the known ones (0.5 if there are none): it never comes
-    before every known candidate nor behind every one, so an endpoint that has not been scraped yet is neither flooded
-    nor starved.
+    scorers that know it, ``sum(w * s) / sum(w)``: a metric that a model server does not have neither helps nor harms
+    it. A candidate that no scorer knows gets the mean total of the known ones (0.5 if there are none): it never comes
+    before every known candidate nor behind every one, unless all are equal, so an endpoint that has not been scraped
+    yet is neither flooded nor starved.
     """
 
     __slots__ = ("_filters", "_judges", "_picker", "_weights", "name")
@@ -100,7 +100,12 @@ class SchedulingProfile:
         known_weights = [0.0] * count
         explanation: list[PluginScores] = []
         for (name, weight), judge in zip(self._weights, self._judges, strict=True):
-            scores = tuple([_clamp(score) for score in judge(request, candidates, facts)])
+            scores = tuple(
+                [
+                    score if score is None or 0.0 <= score <= 1.0 else _clamp(score)
+                    for score in judge(request, candidates, facts)
+                ]
+            )
             _check_length(name, scores, count)
             for place, score in enumerate(scores):
                 if score is not None:
@@ -182,18 +187,14 @@ def _filtered(
     return candidates
 
 
-def _clamp(score: float | None) -> float | None:
-    if score is None:
-        return None
-    if score >= 1.0:
-        return 1.0
-    return score if score > 0.0 else 0.0
+def _clamp(score: float) -> float:
+    return min(1.0, max(0.0, score))  # in this order not-a-number gives 0
 
 
 def _at_least_zero(seconds: float | None) -> float | None:
     if seconds is None or seconds != seconds:  # noqa: PLR0124 - only not-a-number differs from itself
         return None
-    return seconds if seconds > 0.0 else 0.0
+    return max(0.0, seconds)
 
 
 def _check_length(name: str, values: Sequence[float | None], count: int) -> None:

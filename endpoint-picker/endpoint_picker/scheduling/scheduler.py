@@ -1,6 +1,8 @@
 """The scheduler: producers, then one of the named profiles, then the news of the pick."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
@@ -9,6 +11,16 @@ from endpoint_picker.scheduling.profile import Profile
 
 DEFAULT_PROFILE = "default"
 """Name of the profile that serves pools which name none, where there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class SingleProfileHandler:
+    """Says that there is one profile and that it serves every request; the only profile handler, so it has no parts.
+
+    Source: ``single-profile-handler`` of the Gateway API Inference Extension.
+    """
+
+    plugin_type: ClassVar[str] = "single-profile-handler"
 
 
 class Scheduler:
@@ -21,8 +33,6 @@ class Scheduler:
         profiles: At least one; ValueError if there are none, two share a name, or there are several and none is
             called ``default``.
         producers: What works out facts before each decision, in order.
-
-    Source: ``single-profile-handler`` of the Gateway API Inference Extension.
     """
 
     __slots__ = ("_default", "_producers", "_profiles")

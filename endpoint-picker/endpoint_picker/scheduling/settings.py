@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from endpoint_picker.scheduling.interfaces import Filter
 from endpoint_picker.scheduling.pickers.max_score import MaxScorePicker
-from endpoint_picker.scheduling.pickers.parameters import PickerParameters
+from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 from endpoint_picker.scheduling.producers.approx_prefix_cache import ApproxPrefixCacheParameters
 from endpoint_picker.scheduling.profile import NamedCost, WeightedScorer
 from endpoint_picker.scheduling.scheduler import DEFAULT_PROFILE
@@ -20,7 +20,7 @@ class PickerSettings:
     """Which picker, and its parameters."""
 
     plugin_type: str = MaxScorePicker.plugin_type
-    parameters: PickerParameters = PickerParameters()
+    parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from igw.simulator.engine import Engine, QueueFullError, SequenceTooLongError
+from igw.simulator.admission_errors import QueueFullError, SequenceTooLongError
+from igw.simulator.engine import Engine
 from igw.simulator.sequence import SequenceRequest
 
 

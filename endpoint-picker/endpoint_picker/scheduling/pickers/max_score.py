@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
-from endpoint_picker.scheduling.pickers.parameters import PickerParameters
+from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class MaxScorePicker:
     plugin_type: ClassVar[str] = "max-score-picker"
 
     random: RandomSource
-    parameters: PickerParameters = PickerParameters()
+    parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
     def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
         """Return the best endpoints, best first."""

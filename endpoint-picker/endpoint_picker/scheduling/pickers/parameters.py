@@ -18,3 +18,6 @@ class PickerParameters:
         if self.max_num_of_endpoints < 1:
             msg = f"max_num_of_endpoints must be at least 1, got {self.max_num_of_endpoints}"
             raise ValueError(msg)
+
+
+DEFAULT_PICKER_PARAMETERS = PickerParameters()

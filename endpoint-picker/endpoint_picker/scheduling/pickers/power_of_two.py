@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
-from endpoint_picker.scheduling.pickers.parameters import PickerParameters
+from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class PowerOfTwoPicker:
     plugin_type: ClassVar[str] = "power-of-two-picker"
 
     random: RandomSource
-    parameters: PickerParameters = PickerParameters()
+    parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
     def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
         """Return the better of two drawn endpoints, the other one, then the rest, best first."""

@@ -1,5 +1,6 @@
 """Which endpoint is believed to have which prompt blocks cached: the memory of the approximate prefix cache."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,14 +11,14 @@ class _Resident:
 
     address: str
     bit: int
-    blocks: dict[int, None] = field(default_factory=dict)
+    blocks: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
 
 class PrefixIndex:
     """Per endpoint an LRU of block hashes, and for every hash the set of endpoints that hold it.
 
-    Written only at a pick (`record`) and when an endpoint leaves (`forget`); not safe for threads. Sets of endpoints are
-    bit masks, so a lookup costs one dictionary access per block, however many endpoints there are.
+    Written only at a pick (`record`) and when an endpoint leaves (`forget`); not safe for threads. Sets of endpoints
+    are bit masks, so a lookup costs one dictionary access per block, however many endpoints there are.
 
     Bounds: every endpoint holds at most the capacity given at `record`, all together at most *max_entries*; beyond that
     the endpoint with the most entries loses its oldest. One entry takes about 150 bytes.
@@ -84,15 +85,14 @@ class PrefixIndex:
         if not block_hashes:
             return
         resident = self._residents.get(address) or self._admit(address)
-        blocks = resident.blocks
-        owners = self._owners
+        blocks, bit, owners = resident.blocks, resident.bit, self._owners
         before = len(blocks)
         for block_hash in reversed(block_hashes):
             if block_hash in blocks:
-                del blocks[block_hash]
+                blocks.move_to_end(block_hash)
             else:
-                owners[block_hash] = owners.get(block_hash, 0) | resident.bit
-            blocks[block_hash] = None
+                blocks[block_hash] = None
+                owners[block_hash] = owners.get(block_hash, 0) | bit
         self._entries += len(blocks) - before
         self._evict(resident, len(blocks) - capacity)
         while self._entries > self._max_entries:
@@ -131,8 +131,7 @@ class PrefixIndex:
         owners = self._owners
         count = min(count, len(blocks))
         for _ in range(count):
-            block_hash = next(iter(blocks))
-            del blocks[block_hash]
+            block_hash, _ = blocks.popitem(last=False)
             others = owners[block_hash] ^ resident.bit
             if others:
                 owners[block_hash] = others

@@ -1,0 +1,267 @@
+"""One access-log entry, read as an attempt or a completed request.
+
+    log                          entry written                  read as
+    inference-gateway.attempt    when an endpoint is dialled    Attempt, live
+    inference-gateway.attempt    when the attempt has ended     Attempt
+    inference-gateway.request    periodically, while it runs    Attempt, live: its progress
+    inference-gateway.request    when the request has ended     CompletedRequest
+    any other, or at its start                                  nothing
+
+An entry is foreign data: whatever is missing, malformed or out of range counts as unknown.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Value
+
+from endpoint_picker.accesslog.entry_usage import read_usage
+from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.protos import access_log_pb2 as access_log
+from endpoint_picker.protos import core_pb2 as core
+from envoy_config.names import (
+    ATTEMPT_LOG,
+    CORRELATION_ID,
+    METADATA_NAMESPACE,
+    MODEL,
+    POOL,
+    REQUEST_ID_HEADER,
+    REQUEST_LOG,
+    STREAMING,
+    TARGET_MODEL,
+)
+
+TTFT_TAG: Final = "ttft_us"
+"""From the first byte of the request to the first byte of the answer's body."""
+ATTEMPT_FIRST_BYTE_TAG: Final = "attempt_first_byte_us"
+BODY_TAG: Final = "body_us"
+"""From the first byte of the answer's body to the last."""
+FLAGS_TAG: Final = "flags"
+HOST_TAG: Final = "host"
+DETAILS_TAG: Final = "details"
+ROUTE_TAG: Final = "route"
+
+_MAX_SECONDS: Final = 1e9
+_ABSENT: Final = "-"
+"""What Envoy's formatter writes for a value it does not have."""
+
+_FLAG_NAMES: Final[tuple[tuple[str, str], ...]] = (
+    ("failed_local_healthcheck", "LH"),
+    ("no_healthy_upstream", "UH"),
+    ("upstream_request_timeout", "UT"),
+    ("local_reset", "LR"),
+    ("upstream_remote_reset", "UR"),
+    ("upstream_connection_failure", "UF"),
+    ("upstream_connection_termination", "UC"),
+    ("upstream_overflow", "UO"),
+    ("no_route_found", "NR"),
+    ("delay_injected", "DI"),
+    ("fault_injected", "FI"),
+    ("rate_limited", "RL"),
+    ("rate_limit_service_error", "RLSE"),
+    ("downstream_connection_termination", "DC"),
+    ("upstream_retry_limit_exceeded", "URX"),
+    ("stream_idle_timeout", "SI"),
+    ("invalid_envoy_request_headers", "IH"),
+    ("downstream_protocol_error", "DPE"),
+    ("upstream_max_stream_duration_reached", "UMSDR"),
+    ("response_from_cache_filter", "RFCF"),
+    ("no_filter_config_found", "NFCF"),
+    ("duration_timeout", "DT"),
+    ("upstream_protocol_error", "UPE"),
+    ("no_cluster_found", "NC"),
+    ("overload_manager", "OM"),
+    ("dns_resolution_failure", "DF"),
+    ("downstream_remote_reset", "DR"),
+)
+_CLIENT_GONE_FLAGS: Final = frozenset({"DC", "DR"})
+_FROM_ENDPOINT: Final = ("via_upstream", "upstream_reset_after_response_started")
+"""Response code details, by prefix, of an answer whose headers came from an endpoint."""
+
+
+def read_entry(entry: access_log.HTTPAccessLogEntry, log_name: str) -> Attempt | CompletedRequest | None:
+    """Return what *entry* of the log *log_name* says; None if it says nothing to the picker."""
+    kind = entry.common_properties.access_log_type
+    running = entry.common_properties.intermediate_log_entry
+    match log_name:
+        case name if name == ATTEMPT_LOG:
+            live = kind in _ATTEMPT_LIVE_TYPES or (kind == access_log.NotSet and running)
+            return _read_attempt(entry, live=live) if live or kind in _ATTEMPT_END_TYPES else None
+        case name if name == REQUEST_LOG:
+            if kind == access_log.DownstreamPeriodic or (kind == access_log.NotSet and running):
+                return _read_progress(entry)
+            return _read_completed(entry) if kind in _REQUEST_END_TYPES else None
+        case _:
+            return None
+
+
+# Envoy from before the types were introduced leaves them unset.
+_ATTEMPT_LIVE_TYPES: Final = frozenset({access_log.UpstreamPoolReady, access_log.UpstreamPeriodic})
+_ATTEMPT_END_TYPES: Final = frozenset({access_log.UpstreamEnd, access_log.NotSet})
+_REQUEST_END_TYPES: Final = frozenset({access_log.DownstreamEnd, access_log.NotSet})
+
+
+def _read_attempt(entry: access_log.HTTPAccessLogEntry, *, live: bool) -> Attempt | None:
+    """An attempt that names no endpoint blames nobody and is left out."""
+    common = entry.common_properties
+    address = _address(common)
+    if not address:
+        return None
+    first_byte = _tag_seconds(common.custom_tags, ATTEMPT_FIRST_BYTE_TAG)
+    return Attempt(
+        request_id=_request_id(entry),
+        address=address,
+        status=None if live else entry.response.response_code.value or None,
+        flags=_flags(common),
+        started=first_byte is not None,
+        first_byte_seconds=first_byte,
+        duration_seconds=None if live else _duration(common),
+        live=live,
+    )
+
+
+def _read_progress(entry: access_log.HTTPAccessLogEntry) -> Attempt | None:
+    """What a running request says of its present attempt; only times since the request's start are known."""
+    common = entry.common_properties
+    address = _address(common)
+    if not address:
+        return None
+    started = _tag_seconds(common.custom_tags, TTFT_TAG) is not None
+    return Attempt(request_id=_request_id(entry), address=address, started=started, live=True)
+
+
+def _read_completed(entry: access_log.HTTPAccessLogEntry) -> CompletedRequest:
+    common, request, response = entry.common_properties, entry.request, entry.response
+    tags = common.custom_tags
+    metadata = _own_metadata(common)
+    flags = _flags(common)
+    status = response.response_code.value
+    details = _tag(tags, DETAILS_TAG) or response.response_code_details
+    path = request.path.partition("?")[0]
+    original_path = request.original_path.partition("?")[0]
+    return CompletedRequest(
+        correlation_id=_text(metadata, CORRELATION_ID),
+        request_id=_request_id(entry),
+        method=_method(request),
+        path=original_path or path,
+        route=_tag(tags, ROUTE_TAG) or common.route_name,
+        cluster=common.upstream_cluster,
+        address=_address(common) if _answered_by_endpoint(status, details) else "",
+        attempts=common.upstream_request_attempt_count,
+        status=status,
+        details=details,
+        flags=flags,
+        client_gone=not _CLIENT_GONE_FLAGS.isdisjoint(flags.split(",")),
+        model=_text(metadata, MODEL),
+        target_model=_text(metadata, TARGET_MODEL),
+        pool=_text(metadata, POOL),
+        streaming=_streaming(response, metadata),
+        usage=read_usage(common.metadata, path=path or original_path),
+        ttft_seconds=_tag_seconds(tags, TTFT_TAG),
+        duration_seconds=_duration(common) or 0.0,
+        body_seconds=_tag_seconds(tags, BODY_TAG),
+        request_bytes=request.request_body_bytes,
+        response_bytes=response.response_body_bytes,
+        started_at=_started_at(common),
+    )
+
+
+def _answered_by_endpoint(status: int, details: str) -> bool:
+    """Whether the status came from an endpoint; an answer of Envoy's own names the last endpoint tried as well.
+
+    When the exchange broke after the headers the details name the break; Envoy's own answers are errors.
+    """
+    if status == 0:
+        return False
+    return not details or details.startswith(_FROM_ENDPOINT) or status < 400
+
+
+def _address(common: access_log.AccessLogCommon) -> str:
+    return _tag(common.custom_tags, HOST_TAG) or _socket_address(common.upstream_remote_address)
+
+
+def _socket_address(address: core.Address) -> str:
+    socket = address.socket_address
+    if not socket.address or not socket.port_value:
+        return ""
+    host = f"[{socket.address}]" if ":" in socket.address else socket.address
+    return f"{host}:{socket.port_value}"
+
+
+def _request_id(entry: access_log.HTTPAccessLogEntry) -> str:
+    return entry.request.request_headers.get(REQUEST_ID_HEADER, "") or entry.request.request_id
+
+
+def _method(request: access_log.HTTPRequestProperties) -> str:
+    number = request.request_method
+    if number == core.METHOD_UNSPECIFIED or number not in core.RequestMethod.values():
+        return ""
+    return core.RequestMethod.Name(number)
+
+
+def _flags(common: access_log.AccessLogCommon) -> str:
+    """Return the flags as the tag has them, else from the entry's bits."""
+    flags = _tag(common.custom_tags, FLAGS_TAG)
+    if flags or not common.HasField("response_flags"):
+        return flags
+    bits = common.response_flags
+    names = [name for field, name in _FLAG_NAMES if getattr(bits, field)]
+    if bits.HasField("unauthorized_details"):
+        names.append("UAEX")
+    return ",".join(names)
+
+
+def _streaming(response: access_log.HTTPResponseProperties, metadata: Mapping[str, Value]) -> bool | None:
+    """Return whether the answer was a stream by its content type, else by what the picker saw in the request."""
+    content_type = response.response_headers.get("content-type", "")
+    if content_type:
+        return content_type.lower().startswith("text/event-stream")
+    value = metadata.get(STREAMING)
+    if value is None:
+        return None
+    if value.HasField("bool_value"):
+        return value.bool_value
+    return {"true": True, "false": False}.get(value.string_value.lower())
+
+
+def _own_metadata(common: access_log.AccessLogCommon) -> Mapping[str, Value]:
+    namespaces = common.metadata.filter_metadata
+    # Indexing a protobuf map adds what is missing.
+    return namespaces[METADATA_NAMESPACE].fields if METADATA_NAMESPACE in namespaces else {}
+
+
+def _text(metadata: Mapping[str, Value], key: str) -> str:
+    value = metadata.get(key)
+    return value.string_value if value is not None else ""
+
+
+def _tag(tags: Mapping[str, str], name: str) -> str:
+    value = tags.get(name, "")
+    return "" if value == _ABSENT else value
+
+
+def _tag_seconds(tags: Mapping[str, str], name: str) -> float | None:
+    """Return a tag of microseconds in seconds; None if absent or no sensible number."""
+    try:
+        return _sensible(float(tags.get(name, "")) / 1e6)
+    except ValueError:
+        return None
+
+
+def _duration(common: access_log.AccessLogCommon) -> float | None:
+    for field in ("duration", "time_to_last_downstream_tx_byte", "time_to_last_upstream_rx_byte"):
+        if common.HasField(field):
+            duration: Duration = getattr(common, field)
+            return _sensible(duration.seconds + duration.nanos / 1e9)
+    return None
+
+
+def _started_at(common: access_log.AccessLogCommon) -> float:
+    start = common.start_time
+    return max(0.0, start.seconds + start.nanos / 1e9)
+
+
+def _sensible(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= _MAX_SECONDS else None

@@ -1,0 +1,152 @@
+"""Writes Envoy's files in an order in which no request can meet a name that Envoy does not know yet.
+
+File-based discovery has no order across kinds. So: endpoints and secrets first, then clusters; once Envoy's admin
+interface shows the clusters, routes and listeners. What has disappeared stays until nothing can refer to it any more.
+Every file is replaced by rename; Envoy ignores edits in place.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from endpoint_picker.datalayer.envoy_admin import EnvoyVersions
+from envoy_config import names
+from envoy_config.fields import Json
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 0.02
+_ACCEPT_SECONDS: Final = 5.0
+_LINGER_SECONDS: Final = 60.0
+
+
+class Versions(Protocol):
+    """The part of Envoy's admin interface that is needed here."""
+
+    async def versions(self) -> EnvoyVersions | None:
+        """Return what Envoy has taken over; None when it does not run."""
+
+    async def refusals(self) -> tuple[str, ...]:
+        """Return Envoy's own words about what it refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one set of files.
+
+    Attributes:
+        accepted: Envoy has taken them over, or does not run yet and will read them at its start.
+        running: Envoy answered.
+        message: Envoy's words where it refused.
+    """
+
+    accepted: bool
+    running: bool
+    message: str = ""
+
+
+class EnvoyFiles:
+    """The files of one Envoy; the only writer of its directory.
+
+    Args:
+        directory: Absolute folder; made with access for its owner only.
+        admin: Envoy's admin interface.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, directory: str, admin: Versions, *, clock: Callable[[], float]) -> None:
+        self._directory = Path(directory)
+        self._admin = admin
+        self._clock = clock
+        self._written: dict[str, Json] = {}
+        self._departed: dict[str, tuple[Json, float]] = {}  # cluster name -> (cluster, when it may go)
+
+    async def apply(self, files: Mapping[str, Json], *, before_routes: Callable[[], None]) -> Outcome:
+        """Bring Envoy to *files*; *before_routes* is called when every cluster can be dialled.
+
+        Raises:
+            OSError: A file cannot be written; what Envoy has stays in force.
+        """
+        running = await self._admin.versions()
+        clusters = self._with_departed(files)
+        for path, content in files.items():
+            if path.startswith(("eds/", "sds/")) or path == names.BOOTSTRAP_FILE:
+                self._write(path, content)
+        refused = ""
+        if self._write(names.CLUSTERS_FILE, clusters) and running is not None:
+            refused = await self._await_version(lambda v: v.clusters, clusters, running)
+        before_routes()
+        for path, content in files.items():
+            if path.startswith("rds/") and self._write(path, content) and running is not None:
+                listener = cast("list[Json]", content["resources"])[0]["name"]
+                refused = refused or await self._await_version(
+                    lambda v, name=listener: dict(v.routes).get(cast("str", name), ""), content, running
+                )
+        if self._write(names.LISTENERS_FILE, files[names.LISTENERS_FILE]) and running is not None:
+            refused = refused or await self._await_version(lambda v: v.listeners, files[names.LISTENERS_FILE], running)
+        return Outcome(accepted=not refused, running=running is not None, message=refused)
+
+    async def _await_version(self, read: Callable[[EnvoyVersions], str], content: Json, before: EnvoyVersions) -> str:
+        """Wait until Envoy has taken over *content*; return why not, empty if it has."""
+        deadline = self._clock() + _ACCEPT_SECONDS
+        while self._clock() < deadline:
+            now = await self._admin.versions()
+            if now is None:
+                return ""
+            if read(now) == content["version_info"] and not now.warming:
+                return ""
+            if now.rejected > before.rejected:
+                return "; ".join(await self._admin.refusals()) or "Envoy refused the configuration"
+            await asyncio.sleep(_POLL_SECONDS)
+        return f"Envoy did not take over version {content['version_info']} within {_ACCEPT_SECONDS:g} s"
+
+    def _with_departed(self, files: Mapping[str, Json]) -> Json:
+        """Return the cluster file with clusters that requests under way may still use."""
+        now = self._clock()
+        wanted = cast("list[Json]", files[names.CLUSTERS_FILE]["resources"])
+        present = {cast("str", cluster["name"]) for cluster in wanted}
+        old = cast("list[Json]", self._written.get(names.CLUSTERS_FILE, {}).get("resources", []))
+        for cluster in old:
+            name = cast("str", cluster["name"])
+            if name not in present:
+                self._departed.setdefault(name, (cluster, now + _LINGER_SECONDS))
+        for name in [n for n, (_, until) in self._departed.items() if n in present or until <= now]:
+            del self._departed[name]
+        if not self._departed:
+            return files[names.CLUSTERS_FILE]
+        lingering = [cluster for cluster, _ in self._departed.values()]
+        version = f"{files[names.CLUSTERS_FILE]['version_info']}+{len(lingering)}"
+        return {**files[names.CLUSTERS_FILE], "version_info": version, "resources": [*wanted, *lingering]}
+
+    def prune(self, files: Mapping[str, Json]) -> None:
+        """Remove files of endpoints and secrets that nothing refers to any more."""
+        keep = set(files) | {names.endpoints_file(name) for name in self._departed}
+        kept_secrets = {names.cluster_hash(name) for name in self._departed}
+        for path in [p for p in self._written if p.startswith(("eds/", "sds/", "rds/")) and p not in keep]:
+            if Path(path).name.partition("-")[0] not in kept_secrets:
+                (self._directory / path).unlink(missing_ok=True)
+                del self._written[path]
+
+    @property
+    def lingering(self) -> bool:
+        """Whether there are departed clusters to be removed later."""
+        return bool(self._departed)
+
+    def _write(self, path: str, content: Json) -> bool:
+        """Replace one file if its content differs; return whether it did."""
+        if self._written.get(path) == content:
+            return False
+        target = self._directory / path
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + ".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, separators=(",", ":"))
+        temporary.rename(target)
+        self._written[path] = content
+        return True

@@ -1,0 +1,119 @@
+"""Resources from manifest files: files, folders, globs and standard input."""
+
+import glob
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from inference_resolution.resolution import resolve
+
+from inference_api.manifests import (
+    IgnoredDocument,
+    LocatedResource,
+    Problem,
+    find_duplicates,
+    parse_manifests,
+)
+from inference_api.resources import Resource
+from inference_resolution.attachment import GatewayTarget, ListenerTarget
+from inference_resolution.resolved import ObjectKey, Resolution
+
+STDIN: Final = "-"
+LISTENER_NAME: Final = "http"
+STANDALONE_GATEWAY: Final = ObjectKey("gateway.networking.k8s.io", "Gateway", "default", "standalone")
+"""The Gateway that takes everything where there is no Kubernetes."""
+
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedManifests:
+    """What a set of paths holds.
+
+    Attributes:
+        located: Valid resources with their places, in file order, which stands for creation time.
+        problems: Everything wrong, in file order.
+        ignored: Documents of kinds that play no part here.
+        files: Files that were read.
+    """
+
+    located: tuple[LocatedResource, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    ignored: tuple[IgnoredDocument, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The resources alone."""
+        return tuple(entry.resource for entry in self.located)
+
+
+@dataclass(slots=True)
+class _Findings:
+    located: list[LocatedResource] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: list[IgnoredDocument] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def fail(self, source: str, message: str) -> None:
+        self.problems.append(Problem(source, 0, "", "", (), message))
+
+
+def expand(path: str) -> tuple[list[str], str]:
+    """Return the files that *path* (file, folder or glob) stands for, sorted, and what is wrong, empty if nothing."""
+    if Path(path).is_dir():
+        files = sorted(str(p) for p in Path(path).rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+        return files, "" if files else "the folder holds no .yaml, .yml or .json file"
+    if Path(path).exists():
+        return [path], ""
+    if glob.has_magic(path):
+        files = sorted(p for p in glob.glob(path, recursive=True) if Path(p).is_file())  # noqa: PTH207 - absolute globs
+        return files, "" if files else "nothing matches"
+    return [], "no such file or folder"
+
+
+def _read(source: str, findings: _Findings) -> None:
+    try:
+        if source == STDIN:
+            text = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        findings.fail(source, f"cannot be read: {error.strerror or error}")
+        return
+    if len(text) > MAX_FILE_BYTES:
+        findings.fail(source, f"larger than {MAX_FILE_BYTES} bytes")
+        return
+    parsed = parse_manifests(text, "<stdin>" if source == STDIN else source)
+    findings.located.extend(parsed.resources)
+    findings.problems.extend(parsed.problems)
+    findings.ignored.extend(parsed.ignored)
+    findings.files.append(source)
+
+
+def load_manifests(paths: Sequence[str]) -> LoadedManifests:
+    """Read every manifest that *paths* stand for (``-``: standard input) and report every problem at once."""
+    findings = _Findings()
+    seen: set[str] = set()
+    for path in paths:
+        files, problem = ([STDIN], "") if path == STDIN else expand(path)
+        if problem:
+            findings.fail(path, problem)
+        for file in files:
+            if file not in seen:
+                seen.add(file)
+                _read(file, findings)
+    findings.problems.extend(find_duplicates(findings.located))
+    return LoadedManifests(
+        tuple(findings.located), tuple(findings.problems), tuple(findings.ignored), tuple(findings.files)
+    )
+
+
+def resolve_standalone(resources: Sequence[Resource], listen_port: int) -> Resolution:
+    """Return what *resources* mean on the one implicit Gateway that takes every route and model."""
+    gateway = GatewayTarget(STANDALONE_GATEWAY, (ListenerTarget(LISTENER_NAME, listen_port),))
+    return resolve(resources, gateways=[gateway], attach_all=True)

@@ -1,0 +1,183 @@
+"""The gRPC side of external processing: moves messages between Envoy and sessions, and asks the director."""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import grpc
+
+from endpoint_picker.domain.completion import CompletedRequest
+from endpoint_picker.domain.errors import EndpointPickerError, InternalFailure
+from endpoint_picker.domain.usage import Usage
+from endpoint_picker.extproc.errors import error_answer
+from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
+from endpoint_picker.extproc.session import BodyMode, DecisionWanted, ExtProcSession
+from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
+from endpoint_picker.requestcontrol.ports import Clock
+from envoy_config import names
+
+logger = logging.getLogger(__name__)
+
+SERVICE_NAME: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+
+class Deciding(Protocol):
+    """What the server needs of the director."""
+
+    def answer_early(self, head: RequestHead) -> Answer | None:
+        """Return the answer that needs no body, None to go on."""
+
+    async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
+        """Return where the request goes."""
+
+    def completed(self, completed: CompletedRequest) -> None:
+        """Settle a request."""
+
+    def note_usage(self, correlation_id: str, usage: Usage) -> None:
+        """Keep usage read from the answer."""
+
+    def first_token(self, correlation_id: str) -> None:
+        """Learn that the first byte of the answer was seen."""
+
+    def abandon(self, correlation_id: str) -> None:
+        """Release a request that will have no end to report."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One stream with what must be settled when it ends."""
+
+    session: ExtProcSession
+    own: bool
+    started: float
+    forward: Forward | None = None
+    sent: bool = False
+    first_byte: float | None = None
+
+
+class ExternalProcessor:
+    """Serves ``Process`` streams.
+
+    For our own Envoy the stream ends with the request's answer: the rest of the request does not depend on this
+    process, and its end is reported by the access log. For other data planes the stream stays and is the report.
+
+    Args:
+        director: Decides and settles.
+        clock: Monotonic seconds.
+        wall_clock: Seconds since the epoch.
+        max_body_bytes: Bound on request bodies.
+        reads_answers: Whether our own Envoy shows us answers (one position of the usage switch).
+    """
+
+    def __init__(
+        self,
+        director: Deciding,
+        *,
+        clock: Clock,
+        wall_clock: Clock,
+        max_body_bytes: int,
+        reads_answers: bool = False,
+    ) -> None:
+        self._director = director
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._max_body_bytes = max_body_bytes
+        self._reads_answers = reads_answers
+        self.streams = 0
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler to register with a gRPC server."""
+        method = grpc.stream_stream_rpc_method_handler(
+            self._process,
+            request_deserializer=ProcessingRequest.FromString,
+            response_serializer=ProcessingResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, {"Process": method})
+
+    async def _process(
+        self,
+        requests: AsyncIterator[ProcessingRequest],
+        context: "grpc.aio.ServicerContext[ProcessingRequest, ProcessingResponse]",
+    ) -> None:
+        own = (names.PROFILE_METADATA, names.OWN_PROFILE) in (context.invocation_metadata() or ())
+        session = ExtProcSession(
+            max_body_bytes=self._max_body_bytes,
+            default_mode=BodyMode.BUFFERED if own else BodyMode.FULL_DUPLEX,
+        )
+        exchange = _Exchange(session, own, self._clock())
+        self.streams += 1
+        try:
+            async for message in requests:
+                for answer in await self._answers(exchange, message):
+                    await context.write(answer)
+                if session.request_answered:
+                    exchange.sent = True
+                    if not session.awaits_response or (own and not self._reads_answers):
+                        return
+        finally:
+            self.streams -= 1
+            self._settle(exchange)
+
+    async def _answers(self, exchange: _Exchange, message: ProcessingRequest) -> list[ProcessingResponse]:
+        session = exchange.session
+        try:
+            step = session.receive(message)
+            if isinstance(step, DecisionWanted):
+                return await self._decide(exchange, step)
+            self._note_progress(exchange)
+            return step
+        except EndpointPickerError as error:
+            return session.answered(error_answer(error))
+        except Exception:  # one stream is the unit that ends here
+            logger.exception("request could not be handled")
+            msg = "The gateway failed to handle the request."
+            return session.answered(error_answer(InternalFailure(msg)))
+
+    async def _decide(self, exchange: _Exchange, wanted: DecisionWanted) -> list[ProcessingResponse]:
+        if (answer := self._director.answer_early(wanted.head)) is not None:
+            return exchange.session.answered(answer)
+        forward = await self._director.decide(wanted.head, wanted.body)
+        exchange.forward = forward
+        return exchange.session.forwarded(forward)
+
+    def _note_progress(self, exchange: _Exchange) -> None:
+        if exchange.forward is not None and exchange.first_byte is None and exchange.session.response.body_bytes:
+            exchange.first_byte = self._clock()
+            self._director.first_token(exchange.forward.correlation_id)
+
+    def _settle(self, exchange: _Exchange) -> None:
+        forward = exchange.forward
+        if forward is None:
+            return
+        response = exchange.session.response
+        if not exchange.sent:
+            self._director.abandon(forward.correlation_id)
+        elif exchange.own:
+            self._director.note_usage(forward.correlation_id, response.usage)
+        else:
+            self._director.completed(self._completed(exchange, forward))
+
+    def _completed(self, exchange: _Exchange, forward: Forward) -> CompletedRequest:
+        """Return the end of a request as this stream saw it."""
+        now = self._clock()
+        head, response, first = exchange.session.head, exchange.session.response, exchange.first_byte
+        return CompletedRequest(
+            correlation_id=forward.correlation_id,
+            request_id=forward.request_id,
+            method=head.method,
+            path=head.path.partition("?")[0],
+            route=forward.route,
+            cluster=forward.cluster,
+            address=response.served or (forward.addresses[0] if forward.addresses else ""),
+            attempts=1,
+            status=response.status,
+            details="" if response.complete else "stream_ended_early",
+            client_gone=not response.complete,
+            usage=response.usage,
+            ttft_seconds=None if first is None else first - exchange.started,
+            duration_seconds=now - exchange.started,
+            body_seconds=None if first is None else now - first,
+            response_bytes=response.body_bytes,
+            started_at=self._wall_clock() - (now - exchange.started),
+        )

@@ -1,0 +1,380 @@
+"""The director: from a request's head and body to a decision, and from its end back to the ledger."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.domain.errors import EndpointPickerError, NoReadyEndpoints, RouteNotFound
+from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
+from endpoint_picker.domain.usage import Usage
+from endpoint_picker.requestcontrol.body.kinds import BodyKind
+from endpoint_picker.requestcontrol.body.parsed import BodyLimits, ParsedBody
+from endpoint_picker.requestcontrol.body.reading import read_body
+from endpoint_picker.requestcontrol.body.rewriting import rewrite
+from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
+from endpoint_picker.requestcontrol.ledger import InFlightLedger
+from endpoint_picker.requestcontrol.model_list import model_list, model_request
+from endpoint_picker.requestcontrol.ports import Clock, EndpointSource, Observer, Scheduling
+from endpoint_picker.requestcontrol.request_ids import safe_request_id
+from endpoint_picker.requestcontrol.routing import ModelChoice, Routing
+from envoy_config import names
+from inference_resolution.resolved import ResolvedBackend, ResolvedPool, RouteEntry, ServiceKey
+
+LARGE_BODY_BYTES = 1024 * 1024
+"""Bodies from this size on are read in a thread."""
+_USAGE_STREAMS = frozenset({BodyKind.CHAT, BodyKind.COMPLETIONS})
+"""Kinds whose streams carry usage only when asked for."""
+_RESPONSE_VALUE_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorSettings:
+    """Limits and defaults of the director.
+
+    Attributes:
+        limits: Bounds on request bodies.
+        add_include_usage: Ask model servers for usage on streams whose client did not.
+        expected_output_tokens: Output expected of a request without a limit.
+        boot_id: Distinguishes this process in correlation ids.
+    """
+
+    limits: BodyLimits
+    add_include_usage: bool = True
+    expected_output_tokens: int = 256
+    boot_id: str = "0"
+
+
+@dataclass(slots=True)
+class PendingRequest:
+    """What the director remembers of a request until its end."""
+
+    request_id: str
+    model: str
+    target_model: str
+    pool: str
+    priority: int
+    streaming: bool
+    label_model: bool
+    first_choice: str
+    usage: Usage | None = None
+
+
+class Director:
+    """Decides every request and settles it at its end.
+
+    Decisions are synchronous and touch no network. A pick counts in the ledger at once; the end of the request,
+    however it comes, releases it exactly once, and the ledger's time limit is the safety net.
+
+    Args:
+        routing: Which pool a request belongs to.
+        endpoints: Endpoints of the pools.
+        scheduling: Chooses among them.
+        ledger: In-flight work, written here only.
+        observer: Hears of everything that is counted or logged.
+        clock: Monotonic seconds.
+        wall_clock: Seconds since the epoch.
+        settings: Limits and defaults.
+    """
+
+    def __init__(
+        self,
+        *,
+        routing: Routing,
+        endpoints: EndpointSource,
+        scheduling: Scheduling,
+        ledger: InFlightLedger,
+        observer: Observer,
+        clock: Clock,
+        wall_clock: Clock,
+        settings: DirectorSettings,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        self._routing = routing
+        self._endpoints = endpoints
+        self._scheduling = scheduling
+        self._ledger = ledger
+        self._observer = observer
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._settings = settings
+        self._new_request_id = new_request_id
+        self._sequence = 0
+        self._pending: dict[str, PendingRequest] = {}
+        self._by_request_id: dict[str, str] = {}
+
+    # -- the way in -------------------------------------------------------------------------------------------------
+
+    def answer_early(self, head: RequestHead) -> Answer | None:
+        """Return the answer that needs no body: the list of models. None: go on.
+
+        Raises:
+            ModelNotFound: A single model was asked for and is not served.
+        """
+        wanted = model_request(head.method, head.path)
+        if wanted is None:
+            return None
+        host = head.virtual_host or self._routing.virtual_host_of(head.authority)
+        pools = self._routing.pools_of_host(host)
+        if not pools:
+            return None
+        models = set(self._routing.model_names(host))
+        for pool in pools:
+            if not pool.models:
+                models.update(self._endpoints.served_models(pool.key))
+        body = model_list(models, wanted=wanted, created=int(self._wall_clock()))
+        return Answer(200, body, self._next_correlation_id())
+
+    async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
+        """Return where the request goes; *body* is None when it has none.
+
+        A large body is read in a thread, so that it does not hold up small requests.
+
+        Raises:
+            EndpointPickerError: One of its leaves, when the request cannot go anywhere.
+        """
+        model = ""
+        try:
+            large = body is not None and len(body) >= LARGE_BODY_BYTES
+            parsed = await asyncio.to_thread(self._read, head, body) if large else self._read(head, body)
+            model = parsed.model if parsed is not None else ""
+            return self._decide(head, body, parsed)
+        except EndpointPickerError as error:
+            self._observer.rejected(type(error).__name__, model)
+            raise
+
+    def _read(self, head: RequestHead, body: bytes | None) -> ParsedBody | None:
+        if body is None or not self._routing.reaches_pools(head):
+            return None
+        return read_body(
+            body,
+            path=head.path,
+            content_type=head.headers.get("content-type", ""),
+            limits=self._settings.limits,
+        )
+
+    def _decide(self, head: RequestHead, body: bytes | None, parsed: ParsedBody | None) -> Forward:
+        if not head.virtual_host:
+            msg = f"No route matches {head.method} {head.path.partition('?')[0][:200]}."
+            raise RouteNotFound(msg)
+        model = parsed.model if parsed is not None else ""
+        entry = self._routing.find(head, model)
+        if entry.rule.redirect is not None:
+            return self._to_route(head, entry)
+        backend = self._routing.choose_backend(entry.rule)
+        if isinstance(backend.target, ServiceKey) or backend.target is None:
+            return self._to_route(head, entry, backend)
+        pool = self._routing.pools.get(backend.target)
+        if pool is None:
+            msg = "The pool of this route is gone."
+            raise NoReadyEndpoints(msg)
+        return self._to_pool(head, entry, backend, pool, body, parsed)
+
+    def _to_route(self, head: RequestHead, entry: RouteEntry, backend: ResolvedBackend | None = None) -> Forward:
+        """Return the way to something that needs no endpoint of ours: a Service or a redirect."""
+        target = backend.target if backend is not None else None
+        return Forward(
+            correlation_id=self._next_correlation_id(),
+            request_id=self._request_id(head),
+            route=names.picked_route_name(entry),
+            cluster=target.cluster_name if target is not None else "",
+            changes=backend.request_headers if backend is not None else entry.rule.request_headers,
+        )
+
+    def _to_pool(
+        self,
+        head: RequestHead,
+        entry: RouteEntry,
+        backend: ResolvedBackend,
+        pool: ResolvedPool,
+        body: bytes | None,
+        parsed: ParsedBody | None,
+    ) -> Forward:
+        model = parsed.model if parsed is not None else ""
+        choice = self._routing.choose_model(pool, model)
+        request = self._inference_request(head, pool, parsed, choice)
+        decision = self._schedule(pool, request)
+        correlation_id = self._next_correlation_id()
+        self._remember(correlation_id, request, pool, decision.addresses[0], configured=choice.configured)
+        new_body, strip = self._new_body(body, parsed, choice)
+        metadata: dict[str, str | bool] = {
+            names.CORRELATION_ID: correlation_id,
+            names.MODEL: request.model,
+            names.TARGET_MODEL: request.target_model,
+            names.POOL: pool.key.cluster_name,
+        }
+        if strip:
+            metadata[names.INCLUDE_USAGE_ADDED] = True
+        if (value := _header_value(request.model)) != "":
+            metadata[names.MODEL_RESPONSE_VALUE] = value
+        return Forward(
+            correlation_id=correlation_id,
+            request_id=request.request_id,
+            route=names.picked_route_name(entry),
+            cluster=pool.key.cluster_name,
+            addresses=decision.addresses,
+            body=new_body,
+            metadata=metadata,
+            changes=backend.request_headers,
+            strip_usage=strip,
+            decision=decision,
+        )
+
+    def _inference_request(
+        self, head: RequestHead, pool: ResolvedPool, parsed: ParsedBody | None, choice: ModelChoice
+    ) -> InferenceRequest:
+        return InferenceRequest(
+            request_id=self._request_id(head),
+            model=parsed.model if parsed is not None else "",
+            target_model=choice.target,
+            headers=head.headers,
+            prompt=parsed.prompt if parsed is not None else b"",
+            prompt_tokens=parsed.prompt_tokens if parsed is not None else 0,
+            max_output_tokens=parsed.max_output_tokens if parsed is not None else None,
+            streaming=parsed.streaming if parsed is not None else False,
+            priority=_priority(head.headers, pool, choice.priority),
+            subset=head.subset,
+        )
+
+    def _schedule(self, pool: ResolvedPool, request: InferenceRequest) -> SchedulingDecision:
+        started = self._clock()
+        candidates = self._endpoints.candidates(pool.key)
+        try:
+            if not candidates:
+                msg = "No model server is ready for this model; try again later."
+                raise NoReadyEndpoints(msg)
+            decision = self._scheduling.schedule(request, candidates)
+        except EndpointPickerError:
+            self._observer.scheduled(request, None, self._clock() - started)
+            raise
+        chosen = next(endpoint for endpoint in candidates if endpoint.address == decision.addresses[0])
+        self._observer.scheduled(request, chosen, self._clock() - started)
+        return decision
+
+    def _remember(
+        self, correlation_id: str, request: InferenceRequest, pool: ResolvedPool, address: str, *, configured: bool
+    ) -> None:
+        expected = request.max_output_tokens or self._settings.expected_output_tokens
+        self._ledger.place(correlation_id, address, request.prompt_tokens, expected, self._clock())
+        self._pending[correlation_id] = PendingRequest(
+            request_id=request.request_id,
+            model=request.model,
+            target_model=request.target_model,
+            pool=pool.key.cluster_name,
+            priority=request.priority,
+            streaming=request.streaming,
+            label_model=configured,
+            first_choice=address,
+        )
+        self._by_request_id[request.request_id] = correlation_id
+        self._observer.began(correlation_id, request.model)
+
+    def _new_body(
+        self, body: bytes | None, parsed: ParsedBody | None, choice: ModelChoice
+    ) -> tuple[bytes | None, bool]:
+        """Return the body to send if it must differ from what came, and whether usage was asked for on our behalf."""
+        if body is None or parsed is None:
+            return None, False
+        add_usage = (
+            self._settings.add_include_usage
+            and parsed.streaming
+            and not parsed.wants_usage
+            and parsed.kind in _USAGE_STREAMS
+        )
+        new_model = choice.target if choice.target != parsed.model else None
+        if new_model is None and not add_usage:
+            return None, False
+        return rewrite(body, parsed, model=new_model, add_include_usage=add_usage), add_usage
+
+    def _request_id(self, head: RequestHead) -> str:
+        return safe_request_id(head.headers.get(names.REQUEST_ID_HEADER, "")) or self._new_request_id()
+
+    def _next_correlation_id(self) -> str:
+        self._sequence += 1
+        return f"{self._settings.boot_id}-{self._sequence:x}"
+
+    # -- the way back -----------------------------------------------------------------------------------------------
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Learn how one attempt went; a live one moves the request to the endpoint that is being tried."""
+        self._observer.attempted(attempt)
+        if attempt.live:
+            correlation_id = self._by_request_id.get(attempt.request_id)
+            if correlation_id is not None:
+                self._ledger.move(correlation_id, attempt.address)
+            return
+        self._endpoints.attempted(attempt)
+
+    def note_usage(self, correlation_id: str, usage: Usage) -> None:
+        """Keep usage that the picker itself read from the answer, for the end of the request."""
+        pending = self._pending.get(correlation_id)
+        if pending is not None and usage.known:
+            pending.usage = usage
+
+    def first_token(self, correlation_id: str) -> None:
+        """Learn that the first byte of the answer was seen."""
+        self._ledger.first_token(correlation_id)
+
+    def completed(self, completed: CompletedRequest) -> None:
+        """Settle one request: release the ledger, count and log. Duplicates and strangers are counted once at most."""
+        pending = self._forget(completed.correlation_id)
+        if pending is not None:
+            completed = _completed_with(completed, pending)
+        self._observer.completed(completed)
+
+    def abandon(self, correlation_id: str) -> None:
+        """Release a request that will have no end to report."""
+        self._forget(correlation_id)
+
+    def _forget(self, correlation_id: str) -> PendingRequest | None:
+        self._ledger.release(correlation_id)
+        return self._drop(correlation_id)
+
+    def _drop(self, correlation_id: str) -> PendingRequest | None:
+        pending = self._pending.pop(correlation_id, None)
+        self._observer.ended(correlation_id)
+        if pending is not None and self._by_request_id.get(pending.request_id) == correlation_id:
+            del self._by_request_id[pending.request_id]
+        return pending
+
+    def sweep(self) -> int:
+        """Release what has outlived the ledger's time limit; return how many."""
+        expired = self._ledger.expire(self._clock())
+        if expired:
+            for correlation_id in [c for c in self._pending if self._ledger.address_of(c) is None]:
+                self._drop(correlation_id)
+            self._observer.expired(expired)
+        return expired
+
+    @property
+    def pending(self) -> Mapping[str, PendingRequest]:
+        """Requests whose end has not been reported, by correlation id; for the debug page."""
+        return self._pending
+
+
+def _priority(headers: Mapping[str, str], pool: ResolvedPool, default: int) -> int:
+    for header in names.OBJECTIVE_HEADERS:
+        objective = headers.get(header)
+        if objective is not None:
+            return pool.objectives.get(objective, 0)
+    return default
+
+
+def _header_value(model: str) -> str:
+    """Return *model* if it may stand in a response header, else nothing."""
+    fits = len(model) <= _RESPONSE_VALUE_LENGTH and model.isascii() and model.isprintable()
+    return model if fits else ""
+
+
+def _completed_with(completed: CompletedRequest, pending: PendingRequest) -> CompletedRequest:
+    """Return *completed* with what only the director knows."""
+    usage = completed.usage if completed.usage.known or pending.usage is None else pending.usage
+    return replace(
+        completed,
+        model=pending.model,
+        target_model=pending.target_model,
+        pool=pending.pool,
+        priority=pending.priority,
+        streaming=pending.streaming,
+        usage=usage,
+    )

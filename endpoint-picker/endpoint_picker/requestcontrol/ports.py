@@ -1,0 +1,59 @@
+"""What request control needs from outside, in its own words; wiring joins the implementations."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.domain.endpoint import Endpoint
+from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
+from inference_resolution.resolved import PoolKey
+
+Clock = Callable[[], float]
+"""Seconds, monotonic."""
+
+
+class EndpointSource(Protocol):
+    """Where the endpoints of a pool and the models they serve come from."""
+
+    def candidates(self, pool: PoolKey) -> Sequence[Endpoint]:
+        """Return the ready endpoints of *pool*; empty for an unknown pool."""
+
+    def served_models(self, pool: PoolKey) -> Sequence[str]:
+        """Return the models that the endpoints of *pool* were last seen to serve."""
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Learn how one attempt at an endpoint went."""
+
+
+class Scheduling(Protocol):
+    """Chooses endpoints."""
+
+    def schedule(
+        self, request: InferenceRequest, endpoints: Sequence[Endpoint], profile: str = ""
+    ) -> SchedulingDecision:
+        """Return the decision and remember the first choice; raises NoReadyEndpoints when nothing is left."""
+
+
+class Observer(Protocol):
+    """Hears of everything that is to be counted and logged."""
+
+    def scheduled(self, request: InferenceRequest, chosen: Endpoint | None, seconds: float) -> None:
+        """Count one scheduling attempt; None: nothing could be chosen."""
+
+    def began(self, correlation_id: str, model: str) -> None:
+        """Count a request as under way."""
+
+    def ended(self, correlation_id: str) -> None:
+        """Count it no more; unknown ones are ignored."""
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Count one attempt at an endpoint."""
+
+    def completed(self, completed: CompletedRequest) -> None:
+        """Count and log one request at its end."""
+
+    def rejected(self, error: str, model: str) -> None:
+        """Count one request the picker itself answered with an error; *error* is the class's name."""
+
+    def expired(self, requests: int) -> None:
+        """Count requests whose end was never reported."""

