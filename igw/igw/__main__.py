@@ -9,9 +9,12 @@ from typing import Annotated
 import typer
 
 from igw import terminal
+from igw.config_dump import dump_config
 from igw.envoy_binary import wheel_version
+from igw.simulate import simulate
 from igw.status import StatusFormat, show_status
 from igw.up import LogFormat, LogLevel, UpOptions, run_up
+from igw.validate import validate_manifests
 
 _EXIT_CODES = "Exit codes: 0 done, 1 failed while running, 2 input that cannot be used."
 
@@ -24,6 +27,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the configuration that manifests lead to.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.command(epilog=_EXIT_CODES)(simulate)
 
 Files = Annotated[
     list[str] | None,
@@ -111,6 +115,35 @@ def status(
     """Show models, pools and endpoints of a running gateway."""
     with terminal.failing_clearly():
         asyncio.run(show_status(admin, output))
+
+
+@app.command(epilog=_EXIT_CODES)
+def validate(*, file: Files = None) -> None:
+    """Check manifests and show what the gateway would serve."""
+    with terminal.failing_clearly():
+        validate_manifests(file or ())
+
+
+@config_app.command("dump", epilog=_EXIT_CODES)
+def config_dump(
+    *,
+    file: Files = None,
+    host: Annotated[
+        str, typer.Option(envvar="IGW_HOST", metavar="HOST", help="Address Envoy listens on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="IGW_PORT", metavar="PORT", min=0, max=65535, help="Port Envoy listens on.")
+    ] = 8080,
+    directory: Annotated[
+        str, typer.Option(metavar="PATH", help="Folder the files will be in; they refer to each other by it.")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write the files there instead of printing.")
+    ] = None,
+) -> None:
+    """Show the Envoy configuration that manifests lead to, as one JSON object by file name."""
+    with terminal.failing_clearly():
+        dump_config(file or (), host=host, port=port, directory=directory, output=output)
 
 
 @app.command("version")

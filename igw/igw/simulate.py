@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
 import uvloop
 
-from igw.simulator.faults import Fault, FaultPlan, parse_fault
+from igw.errors import BadInput, CommandFailed
+from igw.simulator.faults import FaultPlan, parse_fault
 from igw.simulator.server import SimulatedServer
 from igw.simulator.settings import ServerKind, SimulatorSettings, engine_settings
 from igw.simulator.timing import PRESETS, TimingPreset
 from igw.stop_signals import StopSignals, run_until
+from igw.terminal import failing_clearly
 
 _GRACE_SECONDS: Final = 5.0
 
@@ -59,41 +61,39 @@ def simulate(  # noqa: PLR0913 - the options of a command
     Each one batches continuously, fills a KV cache, keeps a prefix cache and answers in the OpenAI format. Faults can
     be given here or changed while it runs with POST /simulator/faults. Stop with Ctrl-C.
     """
-    try:
-        sizes = engine_settings(_preset(timing), block_size=block_size)
-        sizes = replace(
-            sizes,
-            max_num_seqs=max_num_seqs or sizes.max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens or sizes.max_num_batched_tokens,
-            num_blocks=kv_blocks or sizes.num_blocks,
-            max_queued_requests=max_queue,
-            max_loras=max_loras,
-            lora_load_seconds=lora_load_seconds,
-            priority_scheduling=priority_scheduling,
-        )
-        settings = SimulatorSettings(
-            host=host,
-            models=tuple(model or ("simulated-model",)),
-            adapters=tuple(lora or ()),
-            kind=engine,
-            timing=timing,
-            engine=sizes,
-            max_model_len=max_model_len,
-            answer_tokens=answer_tokens,
-            time_scale=time_scale,
-            api_key=api_key,
-            tls_certificate=tls_certificate,
-            tls_key=tls_key,
-            faults=FaultPlan(_faults(fault or ())),
-        )
-        servers = [SimulatedServer(one) for one in _each(settings, port, count)]
-    except (ValueError, OSError) as error:
-        _fail(str(error))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with failing_clearly():
         try:
+            sizes = engine_settings(_preset(timing), block_size=block_size)
+            sizes = replace(
+                sizes,
+                max_num_seqs=max_num_seqs or sizes.max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens or sizes.max_num_batched_tokens,
+                num_blocks=kv_blocks or sizes.num_blocks,
+                max_queued_requests=max_queue,
+                max_loras=max_loras,
+                lora_load_seconds=lora_load_seconds,
+                priority_scheduling=priority_scheduling,
+            )
+            settings = SimulatorSettings(
+                host=host,
+                models=tuple(model or ("simulated-model",)),
+                adapters=tuple(lora or ()),
+                kind=engine,
+                timing=timing,
+                engine=sizes,
+                max_model_len=max_model_len,
+                answer_tokens=answer_tokens,
+                time_scale=time_scale,
+                api_key=api_key,
+                tls_certificate=tls_certificate,
+                tls_key=tls_key,
+                faults=FaultPlan(tuple(parse_fault(text) for text in fault or ())),
+            )
+            servers = [SimulatedServer(one) for one in _each(settings, port, count)]
+        except (ValueError, OSError) as error:
+            raise BadInput(str(error)) from error
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(servers))
-        except OSError as error:
-            _fail(error.strerror or str(error))
 
 
 def _preset(timing: str) -> TimingPreset:
@@ -101,10 +101,6 @@ def _preset(timing: str) -> TimingPreset:
         msg = f"unknown timing {timing!r}; known: {', '.join(PRESETS)}"
         raise ValueError(msg)
     return PRESETS[timing]
-
-
-def _faults(texts: Sequence[str]) -> tuple[Fault, ...]:
-    return tuple(parse_fault(text) for text in texts)
 
 
 def _each(settings: SimulatorSettings, port: int, count: int) -> list[SimulatorSettings]:
@@ -127,7 +123,7 @@ async def _serve(servers: Sequence[SimulatedServer]) -> None:
     """Run until a signal asks to stop; a second one cuts the grace period short.
 
     Raises:
-        OSError: A port is taken, named in the message.
+        CommandFailed: A port is taken.
     """
     with StopSignals() as signals:
         async with AsyncExitStack() as stack:
@@ -144,7 +140,7 @@ async def _start(server: SimulatedServer, stack: AsyncExitStack) -> None:
     except OSError as error:
         reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
         msg = f"cannot listen on {settings.host}:{settings.port}: {reason}"
-        raise OSError(error.errno, msg) from error
+        raise CommandFailed(msg) from error
     typer.echo(f"simulated {settings.kind.brand} '{settings.name}' on {server.url}")
 
 
@@ -153,8 +149,3 @@ async def _stop(servers: Sequence[SimulatedServer]) -> None:
     async with asyncio.TaskGroup() as group:
         for server in servers:
             group.create_task(server.stop(grace_seconds=_GRACE_SECONDS))
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"igw simulate: {message}", err=True)
-    raise typer.Exit(1)

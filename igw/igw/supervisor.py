@@ -180,7 +180,8 @@ class Supervisor:
                 failures = self._backoff.failures_after(failures, outcome.ready_seconds)
                 delay = self._backoff.delay_seconds(failures, self._chance)
                 self._report(f"{child.spec.name} {outcome.message}; starting it again in {delay:.1f} s")
-                await _set_within(child.stopping, delay)
+                if await _set_within(child.stopping, delay):
+                    break
                 child.restarts += 1
         finally:
             if child.process is not None:

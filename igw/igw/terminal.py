@@ -25,6 +25,12 @@ def print_failure(message: str) -> None:
         ERR.print(f"igw: {message}", soft_wrap=True)
 
 
+def print_problem(problem: str) -> None:
+    """Print one thing that is wrong with the input, on a line of its own."""
+    with contextlib.suppress(OSError):
+        ERR.print(problem, soft_wrap=True)
+
+
 def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
     """Print a title and, indented below it, names with their values in one column; long values wrap there."""
     OUT.print(title, soft_wrap=True)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from envoy_config import names
-from envoy_config.fields import Json
+from envoy_config.fields import Json, extension
 
 _REPLIES: Final[tuple[tuple[int, str, str, str], ...]] = (
     (400, "invalid_request_error", "bad_request", "The request could not be read."),
@@ -38,15 +38,11 @@ def _from_envoy(status: int) -> Json:
                     }
                 },
                 {
-                    "metadata_filter": {
-                        "matcher": {
-                            "filter": names.METADATA_NAMESPACE,
-                            "path": [{"key": names.ANSWERED_BY_PICKER}],
-                            "value": {"bool_match": True},
-                            "invert": True,
-                        },
-                        "match_if_key_not_found": True,
-                    }
+                    "extension_filter": extension(
+                        "envoy.access_loggers.extension_filters.cel",
+                        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                        expression=f"!response.code_details.contains('{names.ANSWERED_BY_PICKER}')",
+                    )
                 },
             ]
         }

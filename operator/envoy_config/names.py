@@ -44,6 +44,9 @@ PROFILE_METADATA: Final = "x-inference-gateway-profile"
 """gRPC initial metadata that tells the picker which kind of data plane calls."""
 OWN_PROFILE: Final = "own"
 
+ANSWERED_BY_PICKER: Final = "answered_by_picker"
+"""Response code details of an answer that the picker made itself."""
+
 # Keys in METADATA_NAMESPACE.
 CORRELATION_ID: Final = "correlation-id"
 MODEL: Final = "model"
@@ -52,7 +55,6 @@ MODEL_RESPONSE_VALUE: Final = "model-response-value"
 POOL: Final = "pool"
 STREAMING: Final = "streaming"
 INCLUDE_USAGE_ADDED: Final = "include-usage-added"
-ANSWERED_BY_PICKER: Final = "answered-by-picker"
 USAGE_PROMPT: Final = "usage-prompt-tokens"
 USAGE_COMPLETION: Final = "usage-completion-tokens"
 USAGE_TOTAL: Final = "usage-total-tokens"

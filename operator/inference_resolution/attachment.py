@@ -59,10 +59,12 @@ class Attacher:
         """Return one outcome per parentRef that names a Gateway of ours, or per Gateway with `attach_all`."""
         if self.attach_all:
             return [self._try(gateway, gateway.listeners, "", hostnames) for gateway in self.gateways]
-        outcomes = []
+        outcomes: list[ParentOutcome] = []
         for ref in refs:
             key = ObjectKey(ref.group, ref.kind, ref.namespace or namespace, ref.name)
-            outcomes.extend(self._by_ref(gateway, ref, namespace, hostnames) for gateway in self.gateways if gateway.key == key)
+            outcomes.extend(
+                self._by_ref(gateway, ref, namespace, hostnames) for gateway in self.gateways if gateway.key == key
+            )
         return outcomes
 
     def attach_model(

@@ -1,8 +1,8 @@
 """Endpoints of pools and Services: ready pods, and EndpointSlices that stand for them.
 
 A pool takes the pods that its selector matches, and the EndpointSlices that it matches, except those that Kubernetes
-itself makes for Services (they repeat the pods, with the Service's ports). The ports of a slice, where it lists any, are
-its endpoints' ports; without ports, and for pods, the pool's targetPorts hold.
+itself makes for Services (they repeat the pods, with the Service's ports). The ports of a slice, where it lists any,
+are its endpoints' ports; without ports, and for pods, the pool's targetPorts hold.
 """
 
 import ipaddress
@@ -16,9 +16,7 @@ from inference_api.pod import Pod
 from inference_resolution.resolved import ResolvedEndpoint
 
 _MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
-_KUBERNETES_MANAGERS: Final = frozenset(
-    {"endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"}
-)
+_KUBERNETES_MANAGERS: Final = frozenset({"endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"})
 
 
 def pool_endpoints(
@@ -51,7 +49,7 @@ def slice_endpoints(item: EndpointSlice, ports: Sequence[int]) -> list[ResolvedE
     """Return the ready endpoints of a slice on *ports*; none if its addresses are names."""
     if item.address_type == "FQDN":
         return []
-    endpoints = []
+    endpoints: list[ResolvedEndpoint] = []
     for index, endpoint in enumerate(item.endpoints):
         if endpoint.conditions.ready is False or endpoint.conditions.terminating:
             continue

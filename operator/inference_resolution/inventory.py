@@ -41,7 +41,7 @@ def pool_version(group: str) -> Literal["v1", "v1alpha2"] | None:
 
 
 def _age(index: int, resource: Resource) -> tuple[bool, float, str, int]:
-    """Return what sorts oldest first: by creation time, then namespace/name; without a time, by position, at the end."""
+    """Return what sorts oldest first: creation time, then namespace/name; without a time by position, at the end."""
     created = resource.metadata.creation_timestamp
     if created is None:
         return (True, 0.0, "", index)

@@ -185,10 +185,13 @@ async def test_a_killed_child_stays_dead_until_it_is_started_anew(bench: Bench) 
 
 
 async def test_an_error_within_the_block_leaves_it_unchanged_and_no_child_behind(bench: Bench) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail_inside() -> None:
         async with bench.supervisor as supervisor:
             await supervisor.start(bench.spec(SERVE))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_inside()
     assert not alive(bench.pids()[0])
 
 

@@ -7,6 +7,8 @@ order of trust:
 1. a typed record that is COMPLETE;
 2. the untyped numbers;
 3. any other typed record, whose counts may be too small.
+
+Envoy 1.40 logs no typed record of a request without untyped metadata, that is, of one that the picker never saw.
 """
 
 from collections.abc import Mapping

@@ -98,7 +98,9 @@ class _ProfileParts:
             case None if plugin.plugin_type not in PLUGINS_WITHOUT_EFFECT:
                 pass  # what is wrong with its declaration is said there
             case _:
-                findings.problems.append(f"{path}.pluginRef: a {plugin.plugin_type} cannot stand in a profile")
+                findings.problems.append(
+                    f"{path}.pluginRef: plugin type {plugin.plugin_type} cannot stand in a profile"
+                )
         if weight is not None:
             findings.warnings.append(f"{path}.weight: not in effect, {name} is no scorer")
 

@@ -205,7 +205,10 @@ class PageFetcher:
         key = (tls.verify, tls.ca_pem)
         context = self._contexts.get(key)
         if context is None:
-            context = ssl.create_default_context(cadata=tls.ca_pem or None)
+            try:
+                context = ssl.create_default_context(cadata=tls.ca_pem or None)
+            except TypeError as error:  # what the ssl module raises for a bundle that is not ASCII
+                raise PageUnavailableError(PageProblem.TLS) from error
             if not tls.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE

@@ -86,7 +86,7 @@ def read_versions(text: str) -> EnvoyVersions:
         value = value.strip('"')
         if name.endswith("update_rejected"):
             rejected += int(value) if value.isdigit() else 0
-        elif name.endswith("warming") or name.endswith("warming_clusters"):
+        elif name.endswith(("warming", "warming_clusters")):
             warming += int(value) if value.isdigit() else 0
         elif name == "cluster_manager.cds.version_text":
             clusters = value

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, cast
 
@@ -50,6 +51,10 @@ class Outcome:
     message: str = ""
 
 
+def _route_version(listener: str, versions: EnvoyVersions) -> str:
+    return dict(versions.routes).get(listener, "")
+
+
 class EnvoyFiles:
     """The files of one Envoy; the only writer of its directory.
 
@@ -83,10 +88,8 @@ class EnvoyFiles:
         before_routes()
         for path, content in files.items():
             if path.startswith("rds/") and self._write(path, content) and running is not None:
-                listener = cast("list[Json]", content["resources"])[0]["name"]
-                refused = refused or await self._await_version(
-                    lambda v, name=listener: dict(v.routes).get(cast("str", name), ""), content, running
-                )
+                listener = cast("str", cast("list[Json]", content["resources"])[0]["name"])
+                refused = refused or await self._await_version(partial(_route_version, listener), content, running)
         if self._write(names.LISTENERS_FILE, files[names.LISTENERS_FILE]) and running is not None:
             refused = refused or await self._await_version(lambda v: v.listeners, files[names.LISTENERS_FILE], running)
         return Outcome(accepted=not refused, running=running is not None, message=refused)

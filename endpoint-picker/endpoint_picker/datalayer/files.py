@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from inference_resolution.resolution import resolve
-
 from inference_api.manifests import (
     IgnoredDocument,
     LocatedResource,
@@ -17,8 +15,9 @@ from inference_api.manifests import (
     parse_manifests,
 )
 from inference_api.resources import Resource
-from inference_resolution.attachment import GatewayTarget, ListenerTarget
+from inference_resolution.resolution import resolve
 from inference_resolution.resolved import ObjectKey, Resolution
+from inference_resolution.targets import GatewayTarget, ListenerTarget
 
 STDIN: Final = "-"
 LISTENER_NAME: Final = "http"

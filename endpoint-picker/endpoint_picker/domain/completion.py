@@ -31,8 +31,13 @@ class Attempt:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended without an answer or with a server error; False while live."""
-        return not self.live and (self.status is None or self.status >= 500)
+        """Whether the endpoint failed: a server error, or no answer for a reason of its own; False while live.
+
+        A client that leaves before the answer ends the attempt without status and without flags; that is no failure.
+        """
+        if self.live:
+            return False
+        return self.status >= 500 if self.status is not None else bool(self.flags)
 
 
 @dataclass(frozen=True, slots=True)

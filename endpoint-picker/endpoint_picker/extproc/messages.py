@@ -134,13 +134,18 @@ def forward_at_headers(forward: Forward, *, content_length: int | None = None) -
     return response
 
 
-def forward_at_body(forward: Forward) -> ProcessingResponse:
-    """Return the answer to a buffered request body that sends the request on."""
+def forward_at_body(forward: Forward, *, sized: bool) -> ProcessingResponse:
+    """Return the answer to a buffered request body that sends the request on.
+
+    *sized*: the client sent a content-length, which must then be that of a changed body; Envoy refuses a mismatch.
+    """
     response = ProcessingResponse()
     common = response.request_body.response
     _forwarded(common, response, forward)
     if forward.body is not None:
         common.body_mutation.body = forward.body
+        if sized:
+            _set(common.header_mutation, "content-length", str(len(forward.body)))
     return response
 
 
@@ -162,14 +167,12 @@ def immediate(answer: Answer) -> ProcessingResponse:
     reply = response.immediate_response
     reply.status.code = answer.status  # type: ignore[assignment]
     reply.body = answer.body
-    reply.details = "answered_by_picker"
+    reply.details = names.ANSWERED_BY_PICKER
     _set(reply.headers, "content-type", "application/json")
     for name, value in answer.headers:
         _set(reply.headers, name, value)
-    _fill_struct(
-        response.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value,
-        {names.ANSWERED_BY_PICKER: True, names.CORRELATION_ID: answer.correlation_id},
-    )
+    metadata = {names.CORRELATION_ID: answer.correlation_id}
+    _fill_struct(response.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value, metadata)
     return response
 
 

@@ -126,13 +126,13 @@ class ExternalProcessor:
             if isinstance(step, DecisionWanted):
                 return await self._decide(exchange, step)
             self._note_progress(exchange)
-            return step
         except EndpointPickerError as error:
             return session.answered(error_answer(error))
         except Exception:  # one stream is the unit that ends here
             logger.exception("request could not be handled")
             msg = "The gateway failed to handle the request."
             return session.answered(error_answer(InternalFailure(msg)))
+        return step
 
     async def _decide(self, exchange: _Exchange, wanted: DecisionWanted) -> list[ProcessingResponse]:
         if (answer := self._director.answer_early(wanted.head)) is not None:

@@ -13,8 +13,8 @@
     DONE        anything                                  DONE, nothing is answered
 
 In full duplex the answer to the headers waits for the decision; everywhere else they are answered at once. A second
-end of stream (some releases of Envoy send one for large bodies) changes nothing. The session never ends by itself while a
-request is undecided: `receive` either wants a decision or gives the answers to send.
+end of stream (some releases of Envoy send one for large bodies) changes nothing. The session never ends by itself
+while a request is undecided: `receive` either wants a decision or gives the answers to send.
 """
 
 from dataclasses import dataclass, field
@@ -122,7 +122,9 @@ class ExtProcSession:
 
     # -- messages in ------------------------------------------------------------------------------------------------
 
-    def receive(self, message: ProcessingRequest) -> DecisionWanted | list[ProcessingResponse]:
+    def receive(  # noqa: PLR0911 - one return per kind of message
+        self, message: ProcessingRequest
+    ) -> DecisionWanted | list[ProcessingResponse]:
         """Take one message; return the answers to send, or what is to be decided first.
 
         Raises:
@@ -205,7 +207,7 @@ class ExtProcSession:
         if self._at_headers:
             return [messages.forward_at_headers(forward)]
         if self._request_mode is not BodyMode.FULL_DUPLEX:
-            return [messages.forward_at_body(forward)]
+            return [messages.forward_at_body(forward, sized="content-length" in self._head.headers)]
         body = forward.body if forward.body is not None else self._chunks[0]
         self._chunks = []
         answers = [messages.forward_at_headers(forward, content_length=len(body))]

@@ -4,12 +4,12 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from inference_resolution.matching import matches
+from urllib.parse import parse_qsl
 
 from endpoint_picker.domain.errors import BackendInvalid, ModelNotFound, RouteNotFound
 from endpoint_picker.requestcontrol.exchange import RequestHead
 from envoy_config import names
+from inference_resolution.matching import matches
 from inference_resolution.resolved import (
     PoolKey,
     Resolution,
@@ -93,7 +93,10 @@ class Routing:
             return
         entries = table.host.entries
         yield entries[start]
-        path, _, query = head.path.partition("?")
+        if start + 1 == len(entries):
+            return
+        path, _, raw_query = head.path.partition("?")
+        query = dict(reversed(parse_qsl(raw_query, keep_blank_values=True)))  # the first of equal names counts
         for entry in entries[start + 1 :]:
             if matches(entry.match, path=path, method=head.method, headers=head.headers, query=query):
                 yield entry

@@ -64,7 +64,7 @@ class ServerStatistics:
         rejected: Requests refused because the queue was full.
         http_requests: Generation requests that reached a handler.
         in_flight: HTTP requests being answered now.
-        adapter_series: Latest time of each pair of running and waiting adapter lists that ever was.
+        adapter_series: Latest time of each pair of running and waiting adapter lists that ever was, newest last.
     """
 
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_BOUNDS))
@@ -81,6 +81,8 @@ class ServerStatistics:
     def see_adapters(self, running: Sequence[str], waiting: Sequence[str], unix_seconds: float) -> None:
         """Remember which adapters run and wait now; as in vLLM old combinations stay."""
         key = (",".join(running), ",".join(waiting))
-        if key not in self.adapter_series and len(self.adapter_series) >= _MOST_ADAPTER_SERIES:
-            del self.adapter_series[min(self.adapter_series, key=lambda k: self.adapter_series[k])]
-        self.adapter_series[key] = unix_seconds
+        series = self.adapter_series
+        series.pop(key, None)
+        if len(series) >= _MOST_ADAPTER_SERIES:
+            del series[next(iter(series))]
+        series[key] = unix_seconds

@@ -40,6 +40,7 @@ def write_conversation(
         tools: Tools as the API gives them; None: none.
         context: Other values that templates render before the messages; None among them is skipped.
     """
+    messages = writer.take(messages)
     if system is not None:
         writer.mark(SYSTEM)
         _write_content(writer, system)
@@ -48,7 +49,7 @@ def write_conversation(
         _write_message(writer, messages[leading])
         leading += 1
     if tools is not None:
-        for tool in tools if isinstance(tools, list) else [tools]:
+        for tool in writer.take(tools if isinstance(tools, list) else [tools]):
             writer.mark(TOOLS)
             writer.value(tool)
     for value in context:
@@ -89,7 +90,7 @@ def _write_content(writer: PromptWriter, content: object) -> None:
     if isinstance(content, str):
         writer.text(content)
     elif isinstance(content, list):
-        for part in content:
+        for part in writer.take(content):
             _write_part(writer, part)
             writer.mark(FIELD)
     elif content is not None:
@@ -110,7 +111,7 @@ def _write_part(writer: PromptWriter, part: object, *, nested: bool = False) -> 
         writer.media(_media_source(part, kind), _MEDIA_TOKENS[kind])
     elif kind == "tool_result" and isinstance(inner, list) and not nested:
         writer.value(part.get("tool_use_id"))
-        for result in inner:
+        for result in writer.take(inner):
             writer.mark(FIELD)
             _write_part(writer, result, nested=True)
     else:

@@ -105,7 +105,7 @@ def _write_texts(writer: PromptWriter, prompt: object) -> None:
     if prompts and isinstance(prompts[0], int):
         writer.ids(prompts)
         return
-    for single in prompts:
+    for single in writer.take(prompts):
         if isinstance(single, list):
             writer.ids(single)
         else:

@@ -15,7 +15,7 @@ STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A JSON string; an unterminated one reaches to the end, which keeps any search linear."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_NOT_SEPARATING: Final = bytes(set(range(256)) - set(b",[{"))
+_NOT_SEPARATING: Final = bytes(set(range(256)) - set(b",:[{"))
 _DUPLICATE: Final = re.compile(r'Detected duplicate key "(.*)" at (line \d+ column \d+)', re.DOTALL)
 _LONGEST_QUOTE: Final = 64
 
@@ -36,7 +36,7 @@ def decode(body: bytes, limits: BodyLimits) -> object:
         msg = "the request body starts with a byte order mark; send plain UTF-8 without one"
         raise InvalidRequest(msg)
     if len(body) > limits.max_values and _count_values(body, limits.max_values) > limits.max_values:
-        msg = f"the request body holds more than {limits.max_values} JSON values"
+        msg = f"the request body holds more than {limits.max_values} JSON values and keys"
         raise InvalidRequest(msg)
     try:
         value = parse(body)
@@ -69,7 +69,7 @@ def _explain(body: bytes, said: str, cause: ValueError) -> NoReturn:
 
 
 def _count_values(body: bytes, limit: int) -> int:
-    """Return an upper bound of the number of values; exact about strings only when they would pass *limit*."""
+    """Return about how many values and keys there are; strings are left out only when they would pass *limit*."""
     rough = len(body.translate(None, _NOT_SEPARATING))
     return rough if rough <= limit else len(STRING.sub(b"", body).translate(None, _NOT_SEPARATING))
 

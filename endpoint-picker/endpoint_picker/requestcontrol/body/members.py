@@ -45,7 +45,7 @@ def _is_value_of(body: bytes, start: int, name: str) -> bool:
         head = parse(body[:start] + b"null}")
     except ValueError:
         return False
-    return isinstance(head, dict) and next(reversed(head), None) == name and head[name] is None
+    return isinstance(head, dict) and next(reversed(head), None) == name
 
 
 def _plain_occurrences(body: bytes, name: str) -> Iterator[int]:

@@ -33,8 +33,8 @@ class BodyLimits:
         max_bytes: Size of the body.
         max_depth: Objects and arrays within each other, 1 to 200.
         max_prompt_bytes: Canonical prompt bytes that are kept for prefix hashing.
-        max_values: JSON values in one body. A value may be two bytes of body and a hundred of memory, so that size
-            alone does not bound memory and time.
+        max_values: JSON values and keys in one body. A value may be two bytes of body and a hundred of memory, so
+            that size alone does not bound memory and time.
     """
 
     max_bytes: int = 16 * 1024 * 1024

@@ -7,7 +7,7 @@ cache, nothing else.
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import xxhash
@@ -24,6 +24,9 @@ MEDIA: Final = b"\x1c"
 TOKEN_IDS: Final = b"\x1d"
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
+MAX_PIECES: Final = 8192
+"""Messages, parts, tools and texts of one prompt that are looked at one by one."""
+
 # Clients move these marks from message to message; they are no part of the prompt.
 _NOT_PROMPT: Final = "cache_control"
 
@@ -38,11 +41,12 @@ class PromptWriter:
         media_tokens: Token constants of the media so far.
     """
 
-    __slots__ = ("_limit", "_pieces", "_room", "media_tokens", "messages", "text_bytes", "token_ids")
+    __slots__ = ("_left", "_limit", "_pieces", "_room", "media_tokens", "messages", "text_bytes", "token_ids")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._room = limit
+        self._left = MAX_PIECES
         self._pieces: list[bytes] = []
         self.text_bytes = 0
         self.token_ids = 0
@@ -63,6 +67,14 @@ class PromptWriter:
             messages=self.messages,
             media_tokens=self.media_tokens,
         )
+
+    def take(self, values: Sequence[object]) -> Sequence[object]:
+        """Return those of *values* that may be looked at one by one; the others are counted as one text, unwritten."""
+        taken = values[: self._left]
+        self._left -= len(taken)
+        if len(taken) < len(values):
+            self.text_bytes += len(_ENCODER.encode(values[len(taken) :]))
+        return taken
 
     def mark(self, piece: bytes) -> None:
         """Write bytes that are no text: a control byte or a digest."""

@@ -4,6 +4,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+SWEPT_PER_RECORD = 128
+"""Blocks of departed endpoints that one `PrefixIndex.record` clears away."""
+
 
 @dataclass(slots=True)
 class _Resident:
@@ -21,13 +24,23 @@ class PrefixIndex:
     are bit masks, so a lookup costs one dictionary access per block, however many endpoints there are.
 
     Bounds: every endpoint holds at most the capacity given at `record`, all together at most *max_entries*; beyond that
-    the endpoint with the most entries loses its oldest. One entry takes about 150 bytes.
+    those that have left go first, then the endpoint with the most entries loses its oldest. One entry takes about 200
+    bytes. Every operation takes time in proportion to the prompt's blocks.
 
     Args:
         max_entries: Blocks over all endpoints, counted once per endpoint; ValueError unless positive.
     """
 
-    __slots__ = ("_entries", "_free_bits", "_max_entries", "_next_bit", "_owners", "_residents", "_residents_by_bit")
+    __slots__ = (
+        "_departed",
+        "_entries",
+        "_free_bits",
+        "_max_entries",
+        "_next_bit",
+        "_owners",
+        "_residents",
+        "_residents_by_bit",
+    )
 
     def __init__(self, max_entries: int = 400_000) -> None:
         if max_entries < 1:
@@ -38,10 +51,12 @@ class PrefixIndex:
         self._owners: dict[int, int] = {}
         self._residents: dict[str, _Resident] = {}
         self._residents_by_bit: dict[int, _Resident] = {}
+        self._departed: list[_Resident] = []
         self._free_bits: list[int] = []
         self._next_bit = 1
 
     def __len__(self) -> int:
+        """Return the entries in memory, with those of departed endpoints that are not cleared away yet."""
         return self._entries
 
     @property
@@ -84,6 +99,8 @@ class PrefixIndex:
         """
         if not block_hashes:
             return
+        if self._departed:
+            self._sweep(SWEPT_PER_RECORD)
         resident = self._residents.get(address) or self._admit(address)
         blocks, bit, owners = resident.blocks, resident.bit, self._owners
         before = len(blocks)
@@ -95,18 +112,18 @@ class PrefixIndex:
                 owners[block_hash] = owners.get(block_hash, 0) | bit
         self._entries += len(blocks) - before
         self._evict(resident, len(blocks) - capacity)
-        while self._entries > self._max_entries:
+        while (excess := self._entries - self._max_entries) > 0:
+            if self._departed:
+                self._sweep(excess)
+                continue
             fullest = max(self._residents.values(), key=lambda other: len(other.blocks))
-            self._evict(fullest, self._entries - self._max_entries)
+            self._evict(fullest, excess)
 
     def forget(self, address: str) -> None:
-        """Drop everything known of *address*; nothing happens if there is nothing.
-
-        Takes time in proportion to what it held: a few milliseconds for a full endpoint.
-        """
-        resident = self._residents.get(address)
+        """Match *address* no more; nothing happens if it holds nothing. Its memory is freed during later records."""
+        resident = self._residents.pop(address, None)
         if resident is not None:
-            self._evict(resident, len(resident.blocks))
+            self._departed.append(resident)
 
     def _note(self, matched: dict[str, int], bits: int, depth: int) -> None:
         while bits:
@@ -125,11 +142,17 @@ class PrefixIndex:
         self._residents_by_bit[bit] = resident
         return resident
 
+    def _sweep(self, count: int) -> None:
+        resident = self._departed[-1]
+        self._evict(resident, count)
+        if not resident.blocks:
+            self._departed.pop()
+
     def _evict(self, resident: _Resident, count: int) -> None:
         """Drop the *count* oldest blocks of *resident* (none if negative), and itself when it holds nothing more."""
         blocks = resident.blocks
         owners = self._owners
-        count = min(count, len(blocks))
+        count = max(0, min(count, len(blocks)))
         for _ in range(count):
             block_hash, _ = blocks.popitem(last=False)
             others = owners[block_hash] ^ resident.bit
@@ -137,8 +160,9 @@ class PrefixIndex:
                 owners[block_hash] = others
             else:
                 del owners[block_hash]
-        self._entries -= max(0, count)
+        self._entries -= count
         if not blocks:
-            del self._residents[resident.address]
+            if self._residents.get(resident.address) is resident:
+                del self._residents[resident.address]
             del self._residents_by_bit[resident.bit]
             self._free_bits.append(resident.bit)

@@ -46,8 +46,12 @@ class PrefixCacheScorer:
         prefix = facts.prefix
         if prefix is None or not prefix.total_blocks:
             return [None] * len(endpoints)
-        ratio_share = (1.0 - self.match_length_weight) / prefix.total_blocks
-        length_share = self.match_length_weight
-        tokens_scale = prefix.block_tokens / self.match_length_scale_tokens
+        total = prefix.total_blocks
         matched = [prefix.matched_blocks.get(endpoint.address, 0) for endpoint in endpoints]
-        return [length_share * min(1.0, blocks * tokens_scale) ** 2 + ratio_share * blocks for blocks in matched]
+        length_share = self.match_length_weight
+        if not length_share:
+            return [blocks / total for blocks in matched]
+        scale = prefix.block_tokens / self.match_length_scale_tokens
+        return [
+            length_share * min(1.0, blocks * scale) ** 2 + (1.0 - length_share) * blocks / total for blocks in matched
+        ]

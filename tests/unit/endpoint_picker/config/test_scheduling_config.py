@@ -1,4 +1,4 @@
-"""Reading an EndpointPickerConfig: the reference's files work, nothing unknown passes, every problem is told at once."""
+"""EndpointPickerConfig: the reference's files work, nothing unknown passes, every problem is told at once."""
 
 from typing import Any
 
@@ -229,7 +229,10 @@ def test_what_has_no_effect_is_said(sections: dict[str, Any], expected: str) -> 
         pytest.param(
             {
                 "plugins": [
-                    {"type": "label-selector-filter", "parameters": {"matchExpressions": [{"key": "k", "op": "In"}]}}
+                    {
+                        "type": "label-selector-filter",
+                        "parameters": {"matchExpressions": [{"key": "k", "operator": "Exists", "op": "In"}]},
+                    }
                 ]
             },
             "plugins[0].parameters.matchExpressions[0].op: ",
@@ -265,12 +268,12 @@ def test_what_has_no_effect_is_said(sections: dict[str, Any], expected: str) -> 
                 "plugins": declared("single-profile-handler"),
                 "schedulingProfiles": [profile("single-profile-handler")],
             },
-            "schedulingProfiles[0].plugins[0].pluginRef: a single-profile-handler cannot stand in a profile",
+            "schedulingProfiles[0].plugins[0].pluginRef: plugin type single-profile-handler cannot stand in a profile",
             id="handler-in-a-profile",
         ),
         pytest.param(
             {"plugins": declared("openai-parser"), "schedulingProfiles": [profile("openai-parser")]},
-            "schedulingProfiles[0].plugins[0].pluginRef: a openai-parser cannot stand in a profile",
+            "schedulingProfiles[0].plugins[0].pluginRef: plugin type openai-parser cannot stand in a profile",
             id="plugin-without-effect-in-a-profile",
         ),
         pytest.param(

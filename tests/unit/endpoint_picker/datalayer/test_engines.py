@@ -2,11 +2,11 @@
 
 import pytest
 
-from endpoint_picker.datalayer.engines import DEFAULT_PATHS, ENGINES, engine_of_labels, metrics_paths
+from endpoint_picker.datalayer.engines import DEFAULT_PATHS, ENGINES, Engine, engine_of_labels, metrics_paths
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
-def test_every_metric_name_carries_the_prefix_of_its_engine(engine) -> None:
+def test_every_metric_name_carries_the_prefix_of_its_engine(engine: Engine) -> None:
     assert engine.metric_names
     assert all(name.startswith(engine.prefix) for name in engine.metric_names)
 

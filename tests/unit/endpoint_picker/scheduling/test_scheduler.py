@@ -1,4 +1,4 @@
-"""Scheduler: facts first, one profile per request, the news of the pick last; the default settings hold their promise."""
+"""Scheduler: one profile per request, the pick is remembered; the default settings hold their promise."""
 
 from random import Random
 

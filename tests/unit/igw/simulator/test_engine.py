@@ -1,5 +1,7 @@
 """One step follows vLLM's V1 scheduler: running first, chunked prefill, FCFS, preemption, prefix cache, adapters."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -296,6 +298,46 @@ ACTIONS = st.one_of(
 )
 
 
+class Interleaving:
+    """An engine and what was asked of it, checked after every action."""
+
+    def __init__(self, machine: Engine) -> None:
+        self.machine = machine
+        self.wanted: dict[int, int] = {}
+        self.emitted: Counter[int] = Counter()
+        self.done: set[int] = set()
+        self.aborted: set[int] = set()
+
+    def submit(self, prompt: int, output: int, group: int, adapter: str | None, priority: int) -> None:
+        number = len(self.wanted)
+        hashes = tuple(group * 1000 + index for index in range((prompt + output) // 4))
+        self.wanted[number] = output
+        self.machine.submit(SequenceRequest(number, prompt, output, hashes, adapter, priority))
+
+    def abort(self, number: int) -> None:
+        if self.machine.abort(number):
+            self.aborted.add(number)
+
+    def start(self) -> None:
+        if not self.machine.stepping:
+            self.machine.start_step()
+
+    def finish(self) -> None:
+        if self.machine.stepping:
+            self.take(self.machine.finish_step())
+
+    def take(self, result: StepResult) -> None:
+        assert result.load.prefill_tokens + result.load.decode_sequences <= 16
+        self.emitted.update(result.emitted)
+        self.done.update(state.request.sequence_id for state in result.finished)
+
+    def check(self) -> None:
+        held = {block for state in self.machine.sequences.values() for block in state.blocks}
+        assert len(held) == self.machine.kv.used_blocks
+        assert self.machine.running <= 4
+        assert self.machine.running + self.machine.waiting == len(self.machine.sequences)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     actions=st.lists(ACTIONS, max_size=50),
@@ -306,44 +348,14 @@ def test_no_interleaving_leaks_blocks_or_loses_tokens(
     actions: list[tuple[object, ...]], num_blocks: int, by_priority: bool
 ) -> None:
     machine = engine(num_blocks=num_blocks, priority_scheduling=by_priority, max_loras=2)
-    wanted: dict[int, int] = {}
-    emitted: dict[int, int] = {}
-    done: set[int] = set()
-    aborted: set[int] = set()
-
-    def take(result: StepResult) -> None:
-        assert result.load.prefill_tokens + result.load.decode_sequences <= 16
-        for number in result.emitted:
-            emitted[number] = emitted.get(number, 0) + 1
-        done.update(state.request.sequence_id for state in result.finished)
-
+    case = Interleaving(machine)
     for action, *arguments in actions:
-        match action:
-            case "submit":
-                prompt, output, group, adapter, priority = arguments
-                number = len(wanted)
-                hashes = tuple(group * 1000 + index for index in range((prompt + output) // 4))
-                wanted[number] = output
-                machine.submit(SequenceRequest(number, prompt, output, hashes, adapter, priority))
-            case "abort":
-                [number] = arguments
-                if machine.abort(number):
-                    aborted.add(number)
-            case "start":
-                if not machine.stepping:
-                    machine.start_step()
-            case "finish":
-                if machine.stepping:
-                    take(machine.finish_step())
-        held = {block for state in machine.sequences.values() for block in state.blocks}
-        assert len(held) == machine.kv.used_blocks
-        assert machine.running <= 4
-        assert machine.running + machine.waiting == len(machine.sequences)
-    if machine.stepping:
-        take(machine.finish_step())
+        getattr(case, action)(*arguments)
+        case.check()
+    case.finish()
     for result in drain(machine):
-        take(result)
-    assert done == wanted.keys() - aborted
-    assert {number: emitted.get(number, 0) for number in done} == {number: wanted[number] for number in done}
+        case.take(result)
+    assert case.done == case.wanted.keys() - case.aborted
+    assert {number: case.emitted[number] for number in case.done} == {n: case.wanted[n] for n in case.done}
     assert machine.kv.used_blocks == 0
     assert machine.kv.free_blocks == machine.kv.usable_blocks

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits, ParsedBody
+from endpoint_picker.requestcontrol.body.prompt import MAX_PIECES
 from endpoint_picker.requestcontrol.body.reading import read_body
 from endpoint_picker.requestcontrol.body.tokens import IMAGE_TOKENS, MESSAGE_TOKENS, estimate_tokens
 
@@ -125,6 +126,10 @@ def test_moving_cache_marks_change_nothing() -> None:
         pytest.param("/v1/responses", {"input": "a", "instructions": "s"}, b"\x02s\x1euser\x1fa", id="responses"),
         pytest.param("/v1/responses", {"input": [user("a")]}, b"\x1euser\x1fa", id="response-items"),
         pytest.param("/v1/responses", {"input": [{"b": 1, "a": 2}]}, b'\x1e\x1f{"a":2,"b":1}', id="other-items"),
+        pytest.param("/v1/responses", {"prompt": "x"}, b"\x04x", id="response-template"),
+        pytest.param(
+            CHAT, {"messages": [{"role": "assistant", "content": None}]}, b"\x1eassistant\x1f", id="no-content"
+        ),
         pytest.param("/rerank", {"query": "q", "documents": ["a"]}, b"q\x1fa\x1f", id="rerank"),
         pytest.param("/score", {"text_1": "q", "text_2": ["a"]}, b"q\x1fa\x1f", id="score"),
         pytest.param("/generate", {"input_ids": [7]}, b"\x1d\x07\0\0\0", id="generate-ids"),
@@ -152,6 +157,36 @@ def test_each_api_names_its_prompt(path: str, document: dict[str, Any], expected
 )
 def test_prompt_tokens(document: dict[str, Any], expected: int) -> None:
     assert read(**document).prompt_tokens == expected
+
+
+TEXT = {"type": "text", "text": "tail"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(
+            {"messages": [user("a")] * MAX_PIECES},
+            {"messages": [user("a")] * MAX_PIECES + [user("tail")]},
+            id="messages",
+        ),
+        pytest.param(
+            {"messages": [user([{"text": "a"}] * MAX_PIECES)]},
+            {"messages": [user([{"text": "a"}] * MAX_PIECES + [TEXT])]},
+            id="parts",
+        ),
+        pytest.param(
+            {"messages": [user("a")], "tools": ["a"] * MAX_PIECES},
+            {"messages": [user("a")], "tools": ["a"] * MAX_PIECES + ["tail"]},
+            id="tools",
+        ),
+    ],
+)
+def test_pieces_beyond_the_bound_count_and_are_not_written(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """They cost one encoding, whatever their number."""
+    shorter, longer = read(limit=10**7, **one), read(limit=10**7, **other)
+    assert longer.prompt == shorter.prompt
+    assert longer.prompt_tokens > shorter.prompt_tokens
 
 
 def test_token_ids_count_as_they_are() -> None:

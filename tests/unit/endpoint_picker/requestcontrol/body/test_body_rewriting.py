@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_picker.domain.errors import InternalFailure
-from endpoint_picker.requestcontrol.body.members import locate_member
+from endpoint_picker.requestcontrol.body.members import _is_value_of, locate_member
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits
 from endpoint_picker.requestcontrol.body.reading import read_body
 from endpoint_picker.requestcontrol.body.rewriting import rewrite
@@ -48,6 +48,11 @@ M = b'"messages":[{"role":"user","content":"\\"model\\":\\"m\\""}]'
             b'{"user":"model","x":"\\\\","model":"m",' + M + b"}",
             b'{"user":"model","x":"\\\\","model":"new",' + M + b"}",
             id="value-that-spells-the-key",
+        ),
+        pytest.param(
+            b'{"x":[' + b'"model",' * 70 + b'"model"],"model":"m",' + M + b"}",
+            b'{"x":[' + b'"model",' * 70 + b'"model"],"model":"new",' + M + b"}",
+            id="many-values-that-spell-the-key",
         ),
         pytest.param(
             b'{"\\\\\\"model":"a","n":1' + b"0" * 400 + b',"model":"m",' + M + b"}",
@@ -142,6 +147,7 @@ def test_unknown_paths_are_rewritten_when_they_name_a_model() -> None:
         pytest.param(b'{"model":"n"}', id="another-model"),
         pytest.param(b'{"a":{"model":"m"}}', id="no-model"),
         pytest.param(b'"model":"m"', id="no-object"),
+        pytest.param(b'{"model":{', id="cut-off"),
         pytest.param(b"", id="nothing"),
     ],
 )
@@ -161,6 +167,12 @@ def test_an_object_without_end_is_a_defect(cut: bytes) -> None:
 def test_a_name_that_no_json_can_carry_is_a_defect() -> None:
     with pytest.raises(InternalFailure):
         rewritten(S + b"}", "\ud800")
+
+
+def test_the_proof_holds_at_the_value_and_nowhere_else() -> None:
+    body = b'{"a":{"model":1},"model":"x","b":["model",{"c":"\\"model\\":2"}],"d":null}'
+    proven = [start for start in range(len(body)) if _is_value_of(body, start, "model")]
+    assert proven == [body.index(b'"x"')]
 
 
 keys = st.sampled_from(["model", "stream_options", "a", 'q"', "\\", "include_usage"]) | st.text(

@@ -1,0 +1,55 @@
+"""Start-up of the endpoint picker: settings, signals, exit codes."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from endpoint_picker.config.settings import PickerSettings, SettingsProblem, read_settings
+from endpoint_picker.telemetry.logs import LogForm, set_up_logging
+from endpoint_picker.wiring import ManifestProblems, Picker
+
+logger = logging.getLogger(__name__)
+
+
+async def _serve(settings: PickerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Picker(settings).run(stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none on some platforms
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the picker; return 0 after a drain, 1 when it cannot run, 2 on bad settings or manifests."""
+    try:
+        settings = read_settings(arguments)
+        set_up_logging(sys.stderr, form=LogForm(settings.log_format), level=settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings))
+    except (SettingsProblem, ManifestProblems) as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)  # noqa: T201 - the words a person gets on a bad start
+        return 2
+    except OSError as error:
+        print(f"endpoint-picker: {error}", file=sys.stderr)  # noqa: T201 - as above
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

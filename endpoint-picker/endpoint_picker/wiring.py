@@ -1,0 +1,325 @@
+"""Joins the parts of the picker; the only place where implementations are chosen."""
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import time
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from endpoint_picker.accesslog.server import register as register_access_log
+from endpoint_picker.admin.server import AdminServer
+from endpoint_picker.admin.state import DebugState
+from endpoint_picker.config.scheduling import SchedulingConfigError, read_scheduling
+from endpoint_picker.config.settings import (
+    PickerSettings,
+    SettingsProblem,
+    parse_host_port,
+    read_api_keys,
+)
+from endpoint_picker.datalayer.endpoint_page import PageProblem, metrics_target, models_target
+from endpoint_picker.datalayer.endpoint_store import EndpointStore
+from endpoint_picker.datalayer.envoy_admin import EnvoyAdmin
+from endpoint_picker.datalayer.envoy_files import EnvoyFiles, Outcome
+from endpoint_picker.datalayer.files import (
+    LISTENER_NAME,
+    LoadedManifests,
+    load_manifests,
+    resolve_standalone,
+)
+from endpoint_picker.datalayer.manifest_watch import ManifestWatch
+from endpoint_picker.datalayer.scraper import MetricsScraper, ScrapeIntervals
+from endpoint_picker.datalayer.served_models import ServedModels
+from endpoint_picker.extproc.health import HealthService
+from endpoint_picker.extproc.server import ExternalProcessor
+from endpoint_picker.requestcontrol.body.parsed import BodyLimits
+from endpoint_picker.requestcontrol.director import Director, DirectorSettings
+from endpoint_picker.requestcontrol.ledger import InFlightLedger
+from endpoint_picker.requestcontrol.routing import Routing
+from endpoint_picker.scheduling.assembly import assemble_scheduler
+from endpoint_picker.scheduling.producers.prefix_index import PrefixIndex
+from endpoint_picker.scheduling.settings import DEFAULT_SETTINGS, SchedulingSettings
+from endpoint_picker.telemetry.metrics import PickerMetrics
+from endpoint_picker.telemetry.observer import PickerObserver
+from envoy_config import names
+from envoy_config.render import render
+from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
+from inference_resolution.resolved import Resolution
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_SECONDS: Final = 1.0
+_MESSAGE_OVERHEAD_BYTES: Final = 1024 * 1024
+
+
+class ManifestProblems(Exception):  # noqa: N818 - it carries every problem at once
+    """The manifests are unusable at the start.
+
+    Attributes:
+        problems: One line each.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _read_scheduling_file(path: str) -> SchedulingSettings:
+    if not path:
+        return DEFAULT_SETTINGS
+    try:
+        settings, warnings = read_scheduling(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsProblem([f"scheduling_config: {path}: {error}"]) from error
+    except SchedulingConfigError as error:
+        raise SettingsProblem([f"{path}: {problem}" for problem in error.problems]) from error
+    for warning in warnings:
+        logger.warning("scheduling configuration: %s", warning)
+    return settings
+
+
+class Picker:
+    """One endpoint picker beside one Envoy.
+
+    Args:
+        settings: As read at the start.
+
+    Raises:
+        SettingsProblem: A file the settings name is unusable.
+        ManifestProblems: A manifest is.
+    """
+
+    def __init__(self, settings: PickerSettings) -> None:
+        self._settings = settings
+        self._listen = parse_host_port(settings.listen)
+        api_keys = read_api_keys(settings.api_key_file)
+        scheduling = _read_scheduling_file(settings.scheduling_config)
+        self._loaded = load_manifests(settings.manifest)
+        if self._loaded.problems:
+            raise ManifestProblems(tuple(str(problem) for problem in self._loaded.problems))
+        self._envoy_settings = EnvoySettings(
+            directory=settings.envoy_dir,
+            listen={LISTENER_NAME: ListenAddress(self._listen.host, self._listen.port)},
+            max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.max_connections,
+            message_timeout_seconds=settings.message_timeout_seconds,
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            stream_idle_timeout_seconds=settings.stream_idle_timeout_seconds,
+            usage=settings.usage,
+            hold_headers=settings.hold_headers,
+            api_keys=api_keys,
+        )
+        rng = random.Random()  # noqa: S311 - load balancing, not cryptography
+        clock = time.monotonic
+        self._ledger = InFlightLedger(settings.in_flight_limit_seconds)
+        self._models = ServedModels(rng=rng, changed=self._label_models)
+        self._store = EndpointStore(self._ledger, clock=clock, models=lambda: self._models.lists)
+        self._metrics = PickerMetrics(clock=clock, pools=self._store.by_pool_name)
+        self._observer = PickerObserver(self._metrics, clock=clock)
+        self._routing = Routing(rng)
+        self._prefixes = PrefixIndex()
+        self._director = Director(
+            routing=self._routing,
+            endpoints=self._store,
+            scheduling=assemble_scheduler(scheduling, random=rng, prefix_index=self._prefixes),
+            ledger=self._ledger,
+            observer=self._observer,
+            clock=clock,
+            wall_clock=time.time,
+            new_request_id=lambda: str(uuid.uuid4()),
+            settings=DirectorSettings(
+                limits=BodyLimits(max_bytes=settings.max_body_bytes),
+                add_include_usage=settings.add_include_usage,
+                expected_output_tokens=settings.expected_output_tokens,
+                boot_id=secrets.token_hex(4),
+            ),
+        )
+        self._scraper = MetricsScraper(
+            publish=self._store.publish,
+            in_flight=lambda address: self._ledger.counters(address).requests,
+            failed=self._page_failed,
+            clock=clock,
+            rng=rng,
+            intervals=ScrapeIntervals(busy=settings.scrape_busy_seconds, idle=settings.scrape_idle_seconds),
+        )
+        self._admin = EnvoyAdmin(f"{settings.envoy_dir}/{names.ADMIN_SOCKET}")
+        self._files = EnvoyFiles(settings.envoy_dir, self._admin, clock=clock)
+        self._resolution = Resolution()
+        self._state = DebugState(
+            store=self._store, observer=self._observer, ledger=self._ledger, clock=clock, wall_clock=time.time
+        )
+        self._health = HealthService()
+        self._draining = False
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until *stop* is set, then drain.
+
+        Raises:
+            OSError: A socket or file cannot be made.
+        """
+        Path(self._settings.envoy_dir).mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - once, at start
+        admin = parse_host_port(self._settings.admin)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._admin)
+            await stack.enter_async_context(
+                AdminServer(
+                    admin.host,
+                    admin.port,
+                    ready=self._not_ready_reason,
+                    metrics=self._metrics_page,
+                    state=self._state.page,
+                )
+            )
+            server = await self._start_grpc()
+            stack.push_async_callback(server.stop, 0)
+            await self._take_over(self._loaded)
+            logger.info(
+                "endpoint picker ready",
+                extra={"pools": len(self._resolution.pools), "files": len(self._loaded.files)},
+            )
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._scraper.run()),
+                    group.create_task(self._models.run()),
+                    group.create_task(self._follow_manifests()),
+                    group.create_task(self._sweep()),
+                ]
+                await stop.wait()
+                self._draining = True
+                self._health.set_serving(serving=False)
+                await server.stop(self._settings.drain_seconds)
+                for task in tasks:
+                    task.cancel()
+
+    async def _start_grpc(self) -> grpc.aio.Server:
+        """Start the gRPC server on its Unix socket; a socket left behind by a killed picker is replaced."""
+        path = Path(self._settings.envoy_dir, names.PICKER_SOCKET)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
+        limit = self._settings.max_body_bytes + _MESSAGE_OVERHEAD_BYTES
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", limit),
+                ("grpc.max_concurrent_streams", 100_000),
+                ("grpc.max_metadata_size", 128 * 1024),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+            ]
+        )
+        processor = ExternalProcessor(
+            self._director,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            max_body_bytes=self._settings.max_body_bytes,
+            reads_answers=self._settings.usage is UsageSource.PICKER,
+        )
+        server.add_generic_rpc_handlers((processor.handler(), self._health.handler()))
+        register_access_log(server, self._director, on_malformed=self._metrics.record_malformed_entry)
+        mask = os.umask(0o177)
+        try:
+            server.add_insecure_port(f"unix:{path}")
+            await server.start()
+        finally:
+            os.umask(mask)
+        return server
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._director.sweep()
+            if self._files.lingering:
+                await self._render(self._resolution)
+
+    # -- configuration ----------------------------------------------------------------------------------------------
+
+    async def _follow_manifests(self) -> None:
+        watch = ManifestWatch(self._settings.manifest, self._loaded)
+        async for loaded in watch.changes():
+            if loaded.problems:
+                self._refuse(tuple(str(problem) for problem in loaded.problems))
+                continue
+            try:
+                await self._take_over(loaded)
+            except OSError as error:
+                self._refuse((f"Envoy's files cannot be written: {error}",))
+        await asyncio.Event().wait()
+
+    def _refuse(self, problems: tuple[str, ...]) -> None:
+        self._metrics.record_configuration(accepted=False)
+        self._state.refused(problems)
+        for problem in problems:
+            logger.error("manifest refused, the last good one stays in force: %s", problem)
+
+    async def _take_over(self, loaded: LoadedManifests) -> None:
+        resolution = resolve_standalone(loaded.resources, self._listen.port)
+        before = {(v.subject, v.type, v.status, v.message) for v in self._resolution.verdicts}
+        outcome = await self._render(resolution)
+        self._resolution = resolution
+        self._metrics.record_configuration(accepted=outcome.accepted)
+        self._state.took_over(resolution, outcome.message)
+        if not outcome.accepted:
+            logger.error("Envoy refused the configuration: %s", outcome.message)
+        else:
+            logger.info("configuration taken over", extra={"resources": len(loaded.resources)})
+        for verdict in resolution.verdicts:
+            key = (verdict.subject, verdict.type, verdict.status, verdict.message)
+            if verdict.status == "False" and key not in before:
+                subject = f"{verdict.subject.kind} {verdict.subject.namespace}/{verdict.subject.name}"
+                logger.warning("%s: %s=False (%s): %s", subject, verdict.type, verdict.reason, verdict.message)
+
+    async def _render(self, resolution: Resolution) -> Outcome:
+        files = render(resolution, self._envoy_settings)
+        outcome = await self._files.apply(files, before_routes=lambda: self._route_by(resolution))
+        if outcome.accepted:
+            self._files.prune(files)
+        return outcome
+
+    def _route_by(self, resolution: Resolution) -> None:
+        """Decide requests by *resolution* from now on."""
+        gone = self._store.replace(resolution.pools)
+        for address in gone:
+            self._prefixes.forget(address)
+            self._observer.forget(address)
+        self._routing.replace(resolution)
+        pools = resolution.pools.values()
+        self._scraper.set_targets([metrics_target(pool, e) for pool in pools for e in pool.endpoints])
+        self._models.set_targets([models_target(pool, e) for pool in pools if not pool.models for e in pool.endpoints])
+        self._resolution = resolution
+        self._label_models()
+        self._health.set_serving(serving=not self._draining)
+
+    def _label_models(self) -> None:
+        """Tell the metrics which model names are ours to use as labels."""
+        found: set[str] = {model for models in self._models.lists.values() for model in models}
+        for pool in self._resolution.pools.values():
+            found.update(pool.models)
+            found.update(target.name for model in pool.models.values() for target in model.targets)
+            found.update(name for rewrite in pool.rewrites for name in rewrite.models)
+            found.update(target.name for rewrite in pool.rewrites for target in rewrite.targets)
+        self._metrics.set_models(found)
+
+    # -- pages ------------------------------------------------------------------------------------------------------
+
+    def _page_failed(self, address: str, problem: PageProblem) -> None:
+        self._metrics.record_scrape_error(address, problem.value)
+        unreachable = problem in (PageProblem.UNREACHABLE, PageProblem.TIMEOUT)
+        was = self._store.reachable(address)
+        self._store.page_failed(address, unreachable=unreachable)
+        if was and not self._store.reachable(address):
+            logger.warning("endpoint %s takes no connections", address)
+
+    def _not_ready_reason(self) -> str:
+        if self._draining:
+            return "draining"
+        return "" if self._state.synced else "no configuration taken over yet"
+
+    def _metrics_page(self) -> bytes:
+        self._metrics.set_prefix_index_size(len(self._prefixes))
+        return self._metrics.render()

@@ -1,0 +1,78 @@
+"""Regular expressions of routes: those that Envoy (RE2) and Python read alike and evaluate in bounded time."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+_UNSUPPORTED_GROUP: Final = re.compile(r"\(\?(?!:|P<[A-Za-z_]\w*>|i\))")
+_MAX_REPETITIONS: Final = 2
+_MAX_OPTIONAL: Final = 4
+_MAX_VALUE_CHARACTERS: Final = 2048
+
+
+@lru_cache(maxsize=4096)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return *pattern* compiled, from a cache; it must have passed `regex_problem`."""
+    return re.compile(pattern)
+
+
+def fully_matches(pattern: str, value: str) -> bool:
+    """Tell whether *pattern* matches all of *value*; a value of more than 2048 characters never matches."""
+    return len(value) <= _MAX_VALUE_CHARACTERS and compiled(pattern).fullmatch(value) is not None
+
+
+def regex_problem(pattern: str) -> str:
+    """Return why *pattern* is not supported, empty if it is.
+
+    RE2 runs in linear time, Python's engine does not: repetition of what itself repeats or chooses is refused, and so
+    are more than two repetitions of varying length or four optional parts.
+    """
+    bare = _without_classes(_without_escapes(pattern))
+    if re.search(r"\\[1-9AZzGQEpPCX]", pattern) or _UNSUPPORTED_GROUP.search(bare):
+        return "look-around, back-references and special escapes are not supported"
+    if re.search(r"[*+?}][+]|\(\?>", bare):
+        return "possessive repetition is not supported"
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as exc:
+        return f"not a regular expression: {exc}"
+    return _repetition_problem(bare)
+
+
+def _without_escapes(pattern: str) -> str:
+    return re.sub(r"\\.", "_", pattern, flags=re.DOTALL)
+
+
+def _without_classes(pattern: str) -> str:
+    return re.sub(r"\[\^?\]?[^\]]*\]", "_", pattern)
+
+
+def _repetition_problem(bare: str) -> str:
+    repetitions = optional = 0
+    varying = [False]
+    index = 0
+    while index < len(bare):
+        character = bare[index]
+        repeat = re.match(r"[*+?]|\{\d*,?\d*\}", bare[index:])
+        if character == "(":
+            varying.append(False)
+            index = index + 2 if bare.startswith("(?", index) else index
+        elif character == ")" and len(varying) > 1:
+            group_varies = varying.pop()
+            after = re.match(r"[*+]|\{\d*,?\d*\}", bare[index + 1 :])
+            if after and group_varies:
+                return "a repeated group must not itself repeat or choose"
+            varying[-1] = varying[-1] or group_varies
+        elif character == "|":
+            varying[-1] = True
+        elif repeat:
+            varying[-1] = True
+            optional += repeat[0] == "?"
+            repetitions += repeat[0] in {"*", "+"} or "," in repeat[0]
+            index += len(repeat[0]) - 1
+        index += 1
+    if repetitions > _MAX_REPETITIONS:
+        return f"more than {_MAX_REPETITIONS} repetitions of varying length are not supported"
+    if optional > _MAX_OPTIONAL:
+        return f"more than {_MAX_OPTIONAL} optional parts are not supported"
+    return ""
