@@ -10,6 +10,7 @@ import typer
 
 from igw import terminal
 from igw.config_dump import dump_config
+from igw.demo.run import DemoOptions, run_demo
 from igw.envoy_binary import wheel_version
 from igw.simulate import simulate
 from igw.status import StatusFormat, show_status
@@ -102,6 +103,25 @@ def up(  # noqa: PLR0913 - one parameter per option
                 drain_seconds=drain_seconds,
             )
         )
+
+
+@app.command(epilog=_EXIT_CODES)
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End after the load; fail if anything was wrong.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on; default: 8080 or any free one."),
+    ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Port for status; default: 9090 or any free one."),
+    ] = None,
+    envoy: EnvoyOption = None,
+) -> None:
+    """Tour: simulated model servers under load, one of them killed and revived."""
+    with terminal.failing_clearly():
+        run_demo(DemoOptions(once=once, port=port, admin_port=admin_port, envoy=envoy))
 
 
 @app.command(epilog=_EXIT_CODES)

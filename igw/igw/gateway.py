@@ -14,6 +14,10 @@ from igw.supervisor import ChildFailed, ChildSpec, Supervisor
 
 _MOST_WORKERS: Final = 4
 _PICKER_BAD_INPUT: Final = 2
+# Generous, for a busy machine: a child that cannot start says so long before.
+_START_SECONDS: Final = 60.0
+# The picker waits up to five seconds for requests that are being decided.
+_PICKER_STOP_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class GatewaySettings:
         envoy: Envoy's binary.
         drain_seconds: How long answers under way may go on after a stop was asked for.
         picker_arguments: Further arguments of the picker.
+        inherit_picker_log: Let the picker write to our standard error, without a detour through this process; else its
+            lines are reported as events.
     """
 
     manifests: tuple[str, ...]
@@ -35,6 +41,7 @@ class GatewaySettings:
     envoy: Path
     drain_seconds: float = 30.0
     picker_arguments: tuple[str, ...] = ()
+    inherit_picker_log: bool = True
 
 
 async def start_gateway(supervisor: Supervisor, settings: GatewaySettings, folder: Path) -> PickerState:
@@ -48,8 +55,9 @@ async def start_gateway(supervisor: Supervisor, settings: GatewaySettings, folde
         await supervisor.start(_picker(settings, folder))
     except ChildFailed as failure:
         if failure.child_exit_code == _PICKER_BAD_INPUT:
-            msg = "nothing was started because of the problems above"
-            raise BadInput(msg) from None
+            lines = str(failure).splitlines()[1:]
+            msg = "\n".join(["nothing is served because of these problems:", *lines])
+            raise BadInput(msg if lines else "nothing is served because of the problems above") from None
         raise
     await supervisor.start(_envoy(settings, folder))
     return await picker_state.read_state(settings.admin.url)
@@ -73,8 +81,10 @@ def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
             *settings.picker_arguments,
         ),
         is_ready=is_ready,
-        # Its log is the gateway's log: no detour through this process.
-        inherit_output=True,
+        ready_timeout_seconds=_START_SECONDS,
+        stop_timeout_seconds=_PICKER_STOP_SECONDS,
+        inherit_output=settings.inherit_picker_log,
+        echo=True,
     )
 
 
@@ -96,6 +106,7 @@ def _envoy(settings: GatewaySettings, folder: Path) -> ChildSpec:
             *("--concurrency", str(workers), "--log-level", "warning", "--log-format", "%l %v"),
         ),
         is_ready=is_ready,
+        ready_timeout_seconds=_START_SECONDS,
         before_stop=drain,
         echo=True,
     )

@@ -25,12 +25,17 @@ class ConfigurationState(_Answer):
 
 
 class ModelState(_Answer):
-    """A model clients can name; `pool` as ``namespace/name``."""
+    """A model clients can name; `pool` as ``namespace/name:version``."""
 
     name: str
     pool: str = ""
     targets: tuple[str, ...] = ()
     priority: int = 0
+
+    @property
+    def pool_name(self) -> str:
+        """``namespace/name`` of its pool."""
+        return _without_version(self.pool)
 
 
 class MetricsState(_Answer):
@@ -67,7 +72,7 @@ class PoolState(_Answer):
     @property
     def short_name(self) -> str:
         """``namespace/name``, as models refer to it."""
-        return self.name.rpartition(":")[0] or self.name
+        return _without_version(self.name)
 
 
 class PickerState(_Answer):
@@ -131,6 +136,10 @@ def parse_state(page: bytes) -> PickerState:
 async def read_state(admin_url: str) -> PickerState:
     """Read and parse ``/debug/state``; raises as `read_page` and `parse_state` do."""
     return parse_state(await read_page(admin_url, "/debug/state"))
+
+
+def _without_version(pool: str) -> str:
+    return pool.rpartition(":")[0] or pool
 
 
 async def _read_limited(content: aiohttp.StreamReader) -> bytes:

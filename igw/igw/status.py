@@ -2,11 +2,14 @@
 
 import json
 from enum import StrEnum
+from typing import Final
 
 from rich.table import Table
 
 from igw import terminal
 from igw.picker_state import EndpointState, PickerState, parse_state, read_page
+
+_WIDE: Final = 200
 
 
 class StatusFormat(StrEnum):
@@ -35,7 +38,10 @@ async def show_status(admin_url: str, form: StatusFormat) -> None:
         if not pool.endpoints:
             terminal.OUT.print("  no endpoints")
             continue
-        terminal.OUT.print(endpoint_table(pool.endpoints, wide=form is StatusFormat.WIDE))
+        wide = form is StatusFormat.WIDE
+        # Wide means what it says: lines may be longer than the terminal.
+        width = _WIDE if wide else None
+        terminal.OUT.print(endpoint_table(pool.endpoints, wide=wide), width=width, soft_wrap=wide)
 
 
 def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table:
@@ -92,7 +98,7 @@ def seconds(value: float | None) -> str:
 def _print_summary(state: PickerState) -> None:
     configuration = state.configuration
     models = [
-        f"{model.name} → {model.pool}"
+        f"{model.name} → {model.pool_name}"
         + (f" as {', '.join(model.targets)}" if set(model.targets) - {model.name} else "")
         for model in state.models
     ]

@@ -105,11 +105,7 @@ def check_files(files: Sequence[str]) -> None:
 
 def print_ready(state: PickerState, listen: ListenAddress, admin: ListenAddress, seconds: float) -> None:
     """Print where the gateway is and what it serves."""
-    counts = {pool.short_name: len(pool.endpoints) for pool in state.pools}
-    models = [
-        f"{model.name} → {model.pool} ({counts.get(model.pool, 0)} endpoint{'s' * (counts.get(model.pool, 0) != 1)})"
-        for model in state.models
-    ]
+    models = [f"{model.name} → {model.pool_name} ({_endpoints_of(model.pool, state)})" for model in state.models]
     terminal.print_fields(
         f"Inference Gateway {state.version} ready in {seconds:.1f} s",
         [
@@ -121,6 +117,11 @@ def print_ready(state: PickerState, listen: ListenAddress, admin: ListenAddress,
     )
     for problem in state.problems:
         terminal.print_event(problem)
+
+
+def _endpoints_of(pool_name: str, state: PickerState) -> str:
+    count = sum(len(pool.endpoints) for pool in state.pools if pool_name in (pool.name, pool.short_name))
+    return f"{count} endpoint{'s' * (count != 1)}"
 
 
 async def _serve(

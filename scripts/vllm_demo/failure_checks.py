@@ -85,7 +85,9 @@ class FailureChecks:
         ]
         wrong = [outcome for outcome in outcomes if outcome not in allowed]
         require(not wrong, f"{counts}; not allowed: {wrong[:5]}")
-        return f"{counts}; when killed it ran {queue.running} and had {queue.waiting} waiting"
+        moved = self._gateway.metric("inference_gateway_failovers_total")
+        require(moved > 0, f"{counts}; no request moved to the other server, so nothing was shown")
+        return f"{counts}, {moved:.0f} moved to the other; when killed it ran {queue.running}, {queue.waiting} waited"
 
     def afterwards(self) -> str:
         """With the server gone, new requests succeed one by one, at the speed of the other."""

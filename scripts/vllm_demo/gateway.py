@@ -44,6 +44,12 @@ class Gateway:
         msg = f"no pool of {model}: models {state['models']}, pools {[shown['name'] for shown in state['pools']]}"
         raise LookupError(msg)
 
+    def metric(self, name: str, label: str = "") -> float:
+        """Return the sum of the series of *name* that carry *label* (``key="value"``), 0 if there are none."""
+        page = get(self.admin_port, "/metrics").body.decode("utf-8")
+        series = (line.rpartition(" ") for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} ")))
+        return sum(float(value) for labelled, _, value in series if label in labelled)
+
 
 @contextmanager
 def running_gateway(folder: Path, model: str, urls: Sequence[str], aliases: Mapping[str, str]) -> Iterator[Gateway]:

@@ -1,6 +1,7 @@
 """Requests of the OpenAI SDK through the gateway, compared with what the model server says when asked directly."""
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ _SAMPLING: Final = {"temperature": 0, "max_tokens": 24, "seed": 7}
 _OPTIONS: Final[dict[str, Any]] = {**_SAMPLING, "extra_body": {"ignore_eos": True}}
 _CHAT_BODY: Final = {"model": MODEL, "messages": _MESSAGES, **_SAMPLING, "ignore_eos": True}
 _COMPLETION_BODY: Final = {"model": MODEL, "prompt": _PROMPT, **_SAMPLING, "ignore_eos": True}
+_COUNTED_WITHIN_SECONDS: Final = 10.0
 _USAGE_FIELDS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -53,6 +55,7 @@ class ProtocolChecks:
             ("prompt too long: the server's 400 arrives unchanged", self.prompt_too_long),
             ("wrong API for the model is refused", self.wrong_api),
             ("destination header of a client is ignored", self.forged_destination),
+            ("the gateway's own count of tokens is exact", self.counted_usage),
         ]
 
     def models(self) -> str:
@@ -165,6 +168,31 @@ class ProtocolChecks:
             model=MODEL, messages=_MESSAGES, extra_headers=headers, **_OPTIONS
         )
         return _same_usage(answer.usage, expected["usage"])
+
+    def counted_usage(self) -> str:
+        """The gateway counts the tokens of whole answers and of streams, whether the client sees usage or not."""
+        before = self._counted_tokens()
+        expected = self._direct("/v1/chat/completions", _CHAT_BODY)["usage"]
+        ask = {"model": "tiny-alias", "messages": _MESSAGES, **_OPTIONS}
+        self._client.chat.completions.create(**ask)
+        list(self._client.chat.completions.create(**ask, stream=True))
+        list(self._client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+        due = (3 * expected["prompt_tokens"], 3 * expected["completion_tokens"])
+        deadline = time.monotonic() + _COUNTED_WITHIN_SECONDS
+        while True:
+            prompt, completion = (now - then for now, then in zip(self._counted_tokens(), before, strict=True))
+            if (prompt, completion) == due:
+                return f"{prompt:.0f} + {completion:.0f} tokens of 3 requests"
+            require(time.monotonic() < deadline, f"expected {due}, counted {(prompt, completion)}")
+            time.sleep(0.2)
+
+    def _counted_tokens(self) -> tuple[float, float]:
+        """Return prompt and completion tokens counted so far under the alias, which no other check uses near this."""
+        label = 'model_name="tiny-alias"'
+        return (
+            self._gateway.metric("inference_objective_input_tokens_sum", label),
+            self._gateway.metric("inference_objective_output_tokens_sum", label),
+        )
 
     def _direct(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask every server without the gateway; they must agree on text and usage."""

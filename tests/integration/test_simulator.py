@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -44,7 +43,7 @@ def running(**changes: object) -> AbstractAsyncContextManager[tuple[SimulatedSer
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition of any server
             await asyncio.sleep(0.005)
 
 
@@ -171,6 +170,13 @@ async def test_gauges_follow_the_load() -> None:
         assert idle["vllm:generation_tokens_total"] == 1500.0
 
 
+async def receive(response: aiohttp.ClientResponse, into: bytearray, seconds: float = 5.0) -> None:
+    """Read until the end, an error, or the time is over."""
+    async with asyncio.timeout(seconds):
+        async for chunk in response.content.iter_any():
+            into += chunk
+
+
 async def post(client: aiohttp.ClientSession, body: dict[str, Any], path: str = CHAT) -> int:
     async with client.post(path, json=body) as response:
         await response.read()
@@ -201,7 +207,7 @@ async def test_a_full_queue_answers_429() -> None:
         pytest.param(CHAT, b"{}", 400, "Bad Request", "body.messages", id="missing-messages"),
         pytest.param(CHAT, json.dumps(chat(model="nope")).encode(), 404, "NotFoundError", "model", id="model"),
         pytest.param(
-            CHAT, json.dumps(chat("x" * 10_000_000)).encode(), 400, "BadRequestError", "input_text", id="too-long"
+            CHAT, json.dumps(chat("x" * 400_000)).encode(), 400, "BadRequestError", "input_text", id="too-long"
         ),
         pytest.param("/nowhere", b"{}", 404, "Not Found", None, id="path"),
         pytest.param("/health", b"{}", 405, "Method Not Allowed", None, id="method"),
@@ -294,12 +300,11 @@ class TestFaults:
     async def test_a_cut_stream_has_exactly_its_tokens(self) -> None:
         async with running() as (server, client):
             await server.set_faults([Fault(FaultKind.CUT_STREAM, tokens=3)])
-            received = b""
-            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
-                async with client.post(CHAT, json=chat(stream=True, max_tokens=50)) as response:
-                    assert response.status == 200
-                    async for chunk in response.content.iter_any():
-                        received += chunk
+            received = bytearray()
+            async with client.post(CHAT, json=chat(stream=True, max_tokens=50)) as response:
+                assert response.status == 200
+                with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+                    await receive(response, received)
             assert received.count(b'"delta":{"content":') == 3
 
     async def test_a_stall_in_prefill_sends_headers_and_nothing_else(self) -> None:
@@ -315,12 +320,10 @@ class TestFaults:
     async def test_a_stall_in_a_stream_follows_its_tokens(self) -> None:
         async with running() as (server, client):
             await server.set_faults([Fault(FaultKind.STALL_STREAM, tokens=2)])
-            received = b""
+            received = bytearray()
             async with client.post(CHAT, json=chat(stream=True)) as response:
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.2):
-                        async for chunk in response.content.iter_any():
-                            received += chunk
+                    await receive(response, received, seconds=0.2)
             assert received.count(b'"delta":{"content":') == 2
 
     @pytest.mark.parametrize("kind", [FaultKind.SLOW_FIRST_TOKEN, FaultKind.LATE_END])
@@ -422,7 +425,6 @@ def simulate_command(*arguments: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "COLUMNS": "200"},
     )
 
 

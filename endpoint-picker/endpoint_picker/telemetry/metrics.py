@@ -39,10 +39,16 @@ class AttemptOutcome(StrEnum):
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     BROKEN = "broken"
+    ABANDONED = "abandoned"
 
 
 def outcome_of(attempt: Attempt) -> AttemptOutcome:
-    """Classify an attempt that is not live; the data plane's flags go before the status."""
+    """Classify an attempt that is not live; the data plane's flags go before the status.
+
+    Without either it was abandoned: the client left before the endpoint answered.
+    """
+    if attempt.status is None and not attempt.flags:
+        return AttemptOutcome.ABANDONED
     flags = frozenset(attempt.flags.split(","))
     if flags & {"UT", "SI", "DT", "UMSDR"}:
         return AttemptOutcome.TIMEOUT

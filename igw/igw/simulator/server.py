@@ -26,6 +26,7 @@ from igw.simulator.state import ServerState
 logger = logging.getLogger(__name__)
 
 _GENERATION_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+_FAULTS_PATH: Final = "/simulator/faults"
 _MOST_BODY_BYTES: Final = 64 * 1024 * 1024
 # What uvicorn under vLLM does; a client that reuses an idle connection just then meets a close.
 _KEEP_ALIVE_SECONDS: Final = 5.0
@@ -50,6 +51,7 @@ class SimulatedServer:
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._reserved: socket.socket | None = None
+        self._busy: set[asyncio.Transport] = set()
         self._scope = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
         self._reopening: asyncio.Task[None] | None = None
@@ -171,8 +173,9 @@ class SimulatedServer:
             return
         self._close_listener()
         for connection in self._runner.server.connections if self._runner and self._runner.server else ():
-            if connection.transport is not keep:
-                connection.close()
+            transport = connection.transport
+            if transport is not None and transport is not keep and transport not in self._busy:
+                transport.close()
         if refuse.seconds is not None and self._tasks is not None:
             self._reopening = self._tasks.create_task(self._listen_later(refuse.seconds))
 
@@ -217,17 +220,19 @@ class SimulatedServer:
                 web.post("/v1/chat/completions", generation.chat),
                 web.post("/v1/completions", generation.completion),
                 web.post("/v1/embeddings", generation.embedding),
-                web.get("/simulator/faults", self._show_faults),
-                web.post("/simulator/faults", self._set_faults),
-                web.delete("/simulator/faults", self._clear_faults),
+                web.get(_FAULTS_PATH, self._show_faults),
+                web.post(_FAULTS_PATH, self._set_faults),
+                web.delete(_FAULTS_PATH, self._clear_faults),
             ]
         )
         app.on_response_prepare.append(self._sign)
         return app
 
-    async def _sign(self, _request: web.BaseRequest, response: web.StreamResponse) -> None:
+    async def _sign(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers["x-simulated-server"] = self.settings.name
         response.headers["server"] = "uvicorn"
+        if self._listener is None and request.path != _FAULTS_PATH:
+            response.force_close()
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -235,6 +240,9 @@ class SimulatedServer:
         generates = request.path in _GENERATION_PATHS
         statistics = self.state.statistics
         statistics.in_flight += generates
+        transport = request.transport
+        if transport is not None:
+            self._busy.add(transport)
         try:
             response = await handler(request)
         except ApiError as error:
@@ -248,6 +256,8 @@ class SimulatedServer:
             response = web.Response(status=error.status, body=body, content_type="application/json")
         finally:
             statistics.in_flight -= generates
+            if transport is not None:
+                self._busy.discard(transport)
         self.requests_served += generates
         return response
 

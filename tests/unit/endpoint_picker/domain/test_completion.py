@@ -44,7 +44,8 @@ def test_time_per_output_token(
     ("attempt", "failed"),
     [
         pytest.param(Attempt("r", "a", live=True), False, id="live"),
-        pytest.param(Attempt("r", "a"), True, id="no-answer"),
+        pytest.param(Attempt("r", "a", None, "UF"), True, id="no-answer"),
+        pytest.param(Attempt("r", "a"), False, id="client-left-before-the-answer"),
         pytest.param(Attempt("r", "a", 502), True, id="server-error"),
         pytest.param(Attempt("r", "a", 400), False, id="answered"),
     ],

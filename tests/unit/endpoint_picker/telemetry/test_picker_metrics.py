@@ -220,11 +220,24 @@ def test_pool_averages_are_over_what_is_known() -> None:
         pytest.param(Attempt("r", ADDRESS, None, "UF"), AttemptOutcome.UNREACHABLE, id="connect-failure"),
         pytest.param(Attempt("r", ADDRESS, None, "UF,UT"), AttemptOutcome.TIMEOUT, id="timeout-goes-first"),
         pytest.param(Attempt("r", ADDRESS, 200, "UC"), AttemptOutcome.BROKEN, id="cut"),
-        pytest.param(Attempt("r", ADDRESS), AttemptOutcome.BROKEN, id="nothing-known"),
+        pytest.param(Attempt("r", ADDRESS, None, "UPE"), AttemptOutcome.BROKEN, id="broke-the-protocol"),
+        pytest.param(Attempt("r", ADDRESS), AttemptOutcome.ABANDONED, id="client-left-before-the-answer"),
     ],
 )
 def test_outcome_of_attempt(attempt: Attempt, outcome: AttemptOutcome) -> None:
     assert outcome_of(attempt) is outcome
+
+
+@pytest.mark.parametrize("status", [None, 200, 404, 503])
+@pytest.mark.parametrize("flags", ["", "UF", "UT"])
+def test_an_attempt_without_answer_is_abandoned_exactly_if_the_endpoint_did_not_fail(
+    status: int | None, flags: str
+) -> None:
+    attempt = Attempt("r", ADDRESS, status, flags)
+    if attempt.status is None:
+        assert (outcome_of(attempt) is AttemptOutcome.ABANDONED) is not attempt.failed
+    else:
+        assert outcome_of(attempt) is not AttemptOutcome.ABANDONED
 
 
 def test_attempts_and_scrape_errors_are_counted_by_endpoint() -> None:

@@ -1,0 +1,54 @@
+# Every target makes its own environment in .venv when it is missing and says what it does.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-vllm test check lint bench docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=…" >&2; exit 1; }
+	@echo "==> making the environment in $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+setup: $(STAMP) ## make the environment
+
+demo: $(STAMP) ## Envoy, endpoint picker and simulated model servers under load; ARGS=--once ends by itself
+	@echo "==> igw demo $(ARGS)"
+	@$(BIN)/igw demo $(ARGS)
+
+demo-vllm: $(STAMP) ## two real vLLM servers on CPU behind the gateway (downloads about 1 GB, once)
+	@echo "==> real vLLM servers behind igw up"
+	@$(BIN)/python -m scripts.vllm_demo $(ARGS)
+
+test: $(STAMP) ## all tests
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## format, lint, types, import layers
+	@echo "==> ruff format --check"; $(BIN)/ruff format --check .
+	@echo "==> ruff check"; $(BIN)/ruff check .
+	@echo "==> mypy --strict"; $(BIN)/mypy
+	@echo "==> lint-imports"; $(BIN)/lint-imports
+
+check: lint test ## the whole gate
+
+bench: $(STAMP) ## benchmarks; ARGS chooses one, see benchmarks/README.md
+	@echo "==> benchmarks"
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(STAMP) ## write the generated pages of docs/ again
+	@$(BIN)/python scripts/generate_docs.py
+
+clean: ## remove the environment, caches and build results
+	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
