@@ -58,7 +58,7 @@ _SWEEP_SECONDS: Final = 1.0
 _MESSAGE_OVERHEAD_BYTES: Final = 1024 * 1024
 
 
-class ManifestProblems(Exception):  # noqa: N818 - it carries every problem at once
+class ManifestProblems(Exception):
     """The manifests are unusable at the start.
 
     Attributes:
@@ -138,6 +138,7 @@ class Picker:
                 add_include_usage=settings.add_include_usage,
                 expected_output_tokens=settings.expected_output_tokens,
                 boot_id=secrets.token_hex(4),
+                in_flight_limit_seconds=settings.in_flight_limit_seconds,
             ),
         )
         self._scraper = MetricsScraper(
@@ -152,7 +153,12 @@ class Picker:
         self._files = EnvoyFiles(settings.envoy_dir, self._admin, clock=clock)
         self._resolution = Resolution()
         self._state = DebugState(
-            store=self._store, observer=self._observer, ledger=self._ledger, clock=clock, wall_clock=time.time
+            store=self._store,
+            observer=self._observer,
+            ledger=self._ledger,
+            recent=lambda: self._director.recent,
+            clock=clock,
+            wall_clock=time.time,
         )
         self._health = HealthService()
         self._draining = False
@@ -225,10 +231,30 @@ class Picker:
         mask = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix:{path}")
+            self._listen_further(server)
             await server.start()
         finally:
             os.umask(mask)
         return server
+
+    def _listen_further(self, server: grpc.aio.Server) -> None:
+        """Bind the address for other data planes, if there is one; OSError when it is taken."""
+        settings = self._settings
+        if not settings.grpc_listen:
+            return
+        listen = parse_host_port(settings.grpc_listen)
+        host = f"[{listen.host}]" if ":" in listen.host else listen.host
+        address = f"{host}:{listen.port}"
+        try:
+            if not settings.grpc_tls_cert_file:
+                server.add_insecure_port(address)
+                return
+            key = Path(settings.grpc_tls_key_file).read_bytes()
+            chain = Path(settings.grpc_tls_cert_file).read_bytes()
+            server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
+        except RuntimeError as error:
+            msg = f"grpc_listen {address} cannot be bound: {error}"
+            raise OSError(msg) from error
 
     async def _sweep(self) -> None:
         while True:

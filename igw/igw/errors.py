@@ -12,13 +12,13 @@ class CommandError(Exception):
     exit_code: ClassVar[int]
 
 
-class CommandFailed(CommandError):  # noqa: N818 - named for what happened, like the errors of the picker
+class CommandFailed(CommandError):
     """Something went wrong while running."""
 
     exit_code = RUNTIME_FAILURE
 
 
-class BadInput(CommandError):  # noqa: N818 - as above
+class BadInput(CommandError):
     """What the user gave cannot be used."""
 
     exit_code = BAD_INPUT

@@ -25,6 +25,8 @@ METRICS_PATH_ANNOTATION: Final = f"{OWN_GROUP}/metrics-path"
 """Path of the metrics page; unset: by engine, ``/metrics`` first."""
 METRICS_PORT_ANNOTATION: Final = f"{OWN_GROUP}/metrics-port"
 """Port of the metrics page when it is not the target port (Triton: 8002); only with one target port."""
+SCHEDULING_PROFILE_ANNOTATION: Final = f"{OWN_GROUP}/scheduling-profile"
+"""Scheduling profile of the pool's requests; unset or unknown: the default one."""
 HOST_REWRITE_ANNOTATION: Final = f"{OWN_GROUP}/host-rewrite"
 """``endpoint``: send the endpoint's own host name as Host instead of the client's."""
 

@@ -31,7 +31,7 @@ class FieldProblem:
         return f"{dotted(self.path)}: {self.message}" if self.path else self.message
 
 
-class ValidationProblems(ValueError):  # noqa: N818  # it carries several problems, and is named for them
+class ValidationProblems(ValueError):  # it carries several problems, and is named for them
     """A resource is invalid.
 
     Attributes:

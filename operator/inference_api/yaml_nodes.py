@@ -28,7 +28,7 @@ _Loader: Any = getattr(yaml, "CLoader", yaml.Loader)
 """Only its events are used; the C parser where PyYAML has it."""
 
 
-class InvalidYaml(ValueError):  # noqa: N818  # says what the text is
+class InvalidYaml(ValueError):  # says what the text is
     """The text cannot be read; *line* is 1-based."""
 
     def __init__(self, line: int, message: str) -> None:

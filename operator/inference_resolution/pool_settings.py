@@ -15,6 +15,7 @@ from inference_api.names import (
     HOST_REWRITE_ANNOTATION,
     METRICS_PATH_ANNOTATION,
     METRICS_PORT_ANNOTATION,
+    SCHEDULING_PROFILE_ANNOTATION,
     TLS_ANNOTATION,
     TLS_CA_SECRET_ANNOTATION,
     TLS_SERVER_NAME_ANNOTATION,
@@ -41,9 +42,10 @@ class PoolSettings:
     metrics_path: str = ""
     metrics_port: int = 0
     rewrite_host: bool = False
+    scheduling_profile: str = ""
 
 
-class InvalidPoolSettings(ValueError):  # noqa: N818  # says what the settings are
+class InvalidPoolSettings(ValueError):  # says what the settings are
     """The annotations of a pool cannot be honoured; the message says why, without any secret."""
 
 
@@ -62,6 +64,7 @@ def read_pool_settings(pool: InferencePool, secrets: Mapping[tuple[str, str], Se
         metrics_path=_metrics_path(annotations),
         metrics_port=_metrics_port(annotations, len(pool.spec.target_ports)),
         rewrite_host=_rewrite_host(annotations),
+        scheduling_profile=annotations.get(SCHEDULING_PROFILE_ANNOTATION, ""),
     )
 
 

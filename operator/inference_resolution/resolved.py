@@ -187,6 +187,7 @@ class ResolvedPool:
         metrics_path: Empty: by engine.
         metrics_port: 0: the endpoint's own port.
         rewrite_host: Send the endpoint's hostname as Host.
+        scheduling_profile: Name of its scheduling profile; empty: the default one.
         foreign_picker: Name of another project's picker Service, which our picker leaves alone; empty: ours.
     """
 
@@ -203,6 +204,7 @@ class ResolvedPool:
     metrics_path: str = ""
     metrics_port: int = 0
     rewrite_host: bool = False
+    scheduling_profile: str = ""
     foreign_picker: str = ""
 
 

@@ -338,9 +338,11 @@ class TestFaults:
 
     async def test_many_headers(self) -> None:
         async with running() as (server, client):
-            await server.set_faults([Fault(FaultKind.MANY_HEADERS, size=50)])
-            async with client.post(CHAT, json=chat()) as response:
-                assert sum(name.startswith("x-filler-") for name in response.headers) == 50
+            for size in (50, 0):
+                await server.set_faults([Fault(FaultKind.MANY_HEADERS, size=size)])
+                async with client.post(CHAT, json=chat()) as response:
+                    number = sum(name.startswith("x-filler-") for name in response.headers)
+                    assert number == (size or 10_000)
 
     async def test_metrics_pages(self) -> None:
         async with running() as (server, client):
@@ -439,6 +441,23 @@ def test_the_command_serves_and_stops_cleanly() -> None:
             process.kill()
     for index, line in enumerate(lines):
         assert line.startswith(f"simulated SGLang 'simulated-{index}' on http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("kind", ["reset-prefill", "cut-stream"])
+async def test_the_command_resets_connections_on_its_own_event_loop(kind: str) -> None:
+    with simulate_command("--port", "0", "--timing", "fast", "--fault", f"{kind},count=1") as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split(" on ")[1].strip()
+            async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5)) as client:
+                async with client.post(CHAT, json=chat(stream=True)) as response:
+                    with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)) as caught:
+                        await receive(response, bytearray())
+                assert isinstance(caught.value, ConnectionResetError) or "reset" in repr(caught.value.__cause__).lower()
+                assert await post(client, chat()) == 200
+        finally:
+            process.terminate()
+            assert process.wait(15) == 0
 
 
 def test_the_command_says_in_one_line_that_a_port_is_in_use() -> None:

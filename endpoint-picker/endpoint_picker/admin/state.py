@@ -1,10 +1,11 @@
 """The debug state: what this picker believes, as one JSON document for people and for `igw status`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from endpoint_picker.datalayer.endpoint_store import EndpointStore
 from endpoint_picker.domain.endpoint import Endpoint, EndpointMetrics
+from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from endpoint_picker.telemetry.observer import EndpointRecord, PickerObserver
 from inference_resolution.resolved import Resolution, ResolvedModel, ResolvedPool
@@ -27,12 +28,14 @@ class DebugState:
         store: EndpointStore,
         observer: PickerObserver,
         ledger: InFlightLedger,
+        recent: Callable[[], Sequence[tuple[InferenceRequest, SchedulingDecision]]],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._observer = observer
         self._ledger = ledger
+        self._recent = recent
         self._clock = clock
         self._wall_clock = wall_clock
         self._started = clock()
@@ -73,6 +76,7 @@ class DebugState:
                 for model in sorted(pool.models.values(), key=lambda m: m.model_name)
             ],
             "pools": [self._pool(pool) for pool in resolution.pools.values()],
+            "recent_decisions": [_decision(request, decision) for request, decision in self._recent()],
             "problems": [
                 *self._problems,
                 *(
@@ -129,4 +133,24 @@ def _model(model: ResolvedModel) -> Mapping[str, object]:
         "pool": model.pool.cluster_name,
         "targets": [target.name for target in model.targets],
         "priority": model.priority,
+    }
+
+
+def _decision(request: InferenceRequest, decision: SchedulingDecision) -> Mapping[str, object]:
+    """Return a decision with what each plugin said of each candidate."""
+    return {
+        "request_id": request.request_id,
+        "model": request.model,
+        "target_model": request.target_model,
+        "prompt_tokens": request.prompt_tokens,
+        "profile": decision.profile,
+        "chosen": list(decision.addresses),
+        "candidates": [
+            {
+                "address": address,
+                "total": decision.totals[i] if i < len(decision.totals) else None,
+                "scores": {scores.plugin: scores.values[i] for scores in decision.explanation},
+            }
+            for i, address in enumerate(decision.candidates)
+        ],
     }

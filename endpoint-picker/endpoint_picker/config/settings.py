@@ -19,7 +19,7 @@ _MAX_DIRECTORY_BYTES = 80
 API_VERSION = "config.inferencegateway.dev/v1alpha1"
 
 
-class SettingsProblem(Exception):  # noqa: N818 - it carries every problem at once
+class SettingsProblem(Exception):
     """The settings are unusable.
 
     Attributes:
@@ -89,6 +89,17 @@ class PickerSettings(BaseSettings):
     admin: Annotated[
         str, Field(description="Address of /livez, /readyz, /metrics and /debug, HOST:PORT; loopback by default.")
     ] = "127.0.0.1:9090"
+    grpc_listen: Annotated[
+        str,
+        Field(
+            description="Further address of the gRPC services, HOST:PORT, for data planes other than the Envoy beside "
+            "this picker; unset: the Unix socket only."
+        ),
+    ] = ""
+    grpc_tls_cert_file: Annotated[
+        str, Field(description="PEM certificate chain of grpc_listen; unset: plain text.")
+    ] = ""
+    grpc_tls_key_file: Annotated[str, Field(description="PEM key of that certificate.")] = ""
     api_key_file: Annotated[
         str, Field(description="File with one bearer token per line that clients must send; unset: no authentication.")
     ] = ""
@@ -215,6 +226,13 @@ def _check(settings: PickerSettings) -> list[str]:
             parse_host_port(getattr(settings, name))
         except ValueError as error:
             problems.append(f"{name}: {error}")
+    if settings.grpc_listen:
+        try:
+            parse_host_port(settings.grpc_listen)
+        except ValueError as error:
+            problems.append(f"grpc_listen: {error}")
+    if bool(settings.grpc_tls_cert_file) != bool(settings.grpc_tls_key_file):
+        problems.append("grpc_tls_cert_file and grpc_tls_key_file go together")
     if not settings.manifest:
         problems.append("manifest: at least one -f PATH is needed")
     if not settings.envoy_dir.startswith("/"):

@@ -18,7 +18,13 @@ EndpointPickerError
 
 
 class EndpointPickerError(Exception):
-    """Root of all errors of the picker; the message is fit for the caller."""
+    """Root of all errors of the picker; the message is fit for the caller.
+
+    Attributes:
+        correlation_id: Joins the answer to the data plane's report of it; empty until the director sets it.
+    """
+
+    correlation_id: str = ""
 
 
 class RequestRejected(EndpointPickerError):

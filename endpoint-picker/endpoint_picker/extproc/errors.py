@@ -57,4 +57,4 @@ def error_answer(error: EndpointPickerError) -> Answer:
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, (RateLimited, SchedulingFailed)) and http.status in {429, 503}:
         headers = (("retry-after", str(max(1, round(error.retry_after_seconds)))),)
-    return Answer(http.status, json.dumps(body).encode(), headers=headers)
+    return Answer(http.status, json.dumps(body).encode(), correlation_id=error.correlation_id, headers=headers)

@@ -1,8 +1,10 @@
 """The director: from a request's head and body to a decision, and from its end back to the ledger."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.errors import EndpointPickerError, NoReadyEndpoints, RouteNotFound
@@ -19,13 +21,14 @@ from endpoint_picker.requestcontrol.ports import Clock, EndpointSource, Observer
 from endpoint_picker.requestcontrol.request_ids import safe_request_id
 from endpoint_picker.requestcontrol.routing import ModelChoice, Routing
 from envoy_config import names
-from inference_resolution.resolved import ResolvedBackend, ResolvedPool, RouteEntry, ServiceKey
+from inference_resolution.resolved import HeaderChange, ResolvedBackend, ResolvedPool, RouteEntry, ServiceKey
 
 LARGE_BODY_BYTES = 1024 * 1024
 """Bodies from this size on are read in a thread."""
 _USAGE_STREAMS = frozenset({BodyKind.CHAT, BodyKind.COMPLETIONS})
 """Kinds whose streams carry usage only when asked for."""
 _RESPONSE_VALUE_LENGTH = 256
+_RECENT_DECISIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +40,39 @@ class DirectorSettings:
         add_include_usage: Ask model servers for usage on streams whose client did not.
         expected_output_tokens: Output expected of a request without a limit.
         boot_id: Distinguishes this process in correlation ids.
+        in_flight_limit_seconds: What is remembered of a request whose end is never reported goes after so long.
     """
 
     limits: BodyLimits
     add_include_usage: bool = True
     expected_output_tokens: int = 256
     boot_id: str = "0"
+    in_flight_limit_seconds: float = 900.0
 
 
 @dataclass(slots=True)
 class PendingRequest:
-    """What the director remembers of a request until its end."""
+    """What the director remembers of a request until its end; pool is empty if it was refused."""
 
     request_id: str
-    model: str
-    target_model: str
-    pool: str
-    priority: int
-    streaming: bool
-    label_model: bool
-    first_choice: str
+    started: float
+    model: str = ""
+    target_model: str = ""
+    pool: str = ""
+    priority: int = 0
+    streaming: bool = False
     usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One request while it is being decided."""
+
+    correlation_id: str
+    pending: PendingRequest
+    head: RequestHead
+    body: bytes | None
+    parsed: ParsedBody | None
 
 
 class Director:
@@ -102,6 +117,7 @@ class Director:
         self._sequence = 0
         self._pending: dict[str, PendingRequest] = {}
         self._by_request_id: dict[str, str] = {}
+        self._recent: deque[tuple[InferenceRequest, SchedulingDecision]] = deque(maxlen=_RECENT_DECISIONS)
 
     # -- the way in -------------------------------------------------------------------------------------------------
 
@@ -133,15 +149,20 @@ class Director:
         Raises:
             EndpointPickerError: One of its leaves, when the request cannot go anywhere.
         """
-        model = ""
+        pending = PendingRequest(self._request_id(head), self._clock())
+        correlation_id = self._next_correlation_id()
         try:
             large = body is not None and len(body) >= LARGE_BODY_BYTES
             parsed = await asyncio.to_thread(self._read, head, body) if large else self._read(head, body)
-            model = parsed.model if parsed is not None else ""
-            return self._decide(head, body, parsed)
+            if parsed is not None:
+                pending.model, pending.streaming = parsed.model, parsed.streaming
+            forward = self._decide(_Draft(correlation_id, pending, head, body, parsed))
         except EndpointPickerError as error:
-            self._observer.rejected(type(error).__name__, model)
+            error.correlation_id = correlation_id
+            self._remember(correlation_id, pending)
             raise
+        self._remember(correlation_id, pending)
+        return forward
 
     def _read(self, head: RequestHead, body: bytes | None) -> ParsedBody | None:
         if body is None or not self._routing.reaches_pools(head):
@@ -153,52 +174,50 @@ class Director:
             limits=self._settings.limits,
         )
 
-    def _decide(self, head: RequestHead, body: bytes | None, parsed: ParsedBody | None) -> Forward:
+    def _decide(self, draft: _Draft) -> Forward:
+        head = draft.head
         if not head.virtual_host:
             msg = f"No route matches {head.method} {head.path.partition('?')[0][:200]}."
             raise RouteNotFound(msg)
-        model = parsed.model if parsed is not None else ""
-        entry = self._routing.find(head, model)
+        entry = self._routing.find(head, draft.pending.model)
         if entry.rule.redirect is not None:
-            return self._to_route(head, entry)
+            return self._to_route(draft, entry)
         backend = self._routing.choose_backend(entry.rule)
         if isinstance(backend.target, ServiceKey) or backend.target is None:
-            return self._to_route(head, entry, backend)
+            return self._to_route(draft, entry, backend)
         pool = self._routing.pools.get(backend.target)
         if pool is None:
             msg = "The pool of this route is gone."
             raise NoReadyEndpoints(msg)
-        return self._to_pool(head, entry, backend, pool, body, parsed)
+        return self._to_pool(draft, entry, backend, pool)
 
-    def _to_route(self, head: RequestHead, entry: RouteEntry, backend: ResolvedBackend | None = None) -> Forward:
+    @staticmethod
+    def _to_route(draft: _Draft, entry: RouteEntry, backend: ResolvedBackend | None = None) -> Forward:
         """Return the way to something that needs no endpoint of ours: a Service or a redirect."""
         target = backend.target if backend is not None else None
         return Forward(
-            correlation_id=self._next_correlation_id(),
-            request_id=self._request_id(head),
+            correlation_id=draft.correlation_id,
+            request_id=draft.pending.request_id,
             route=names.picked_route_name(entry),
             cluster=target.cluster_name if target is not None else "",
-            changes=backend.request_headers if backend is not None else entry.rule.request_headers,
+            metadata={names.CORRELATION_ID: draft.correlation_id},
+            changes=backend.request_headers if backend is not None else HeaderChange(),
         )
 
-    def _to_pool(
-        self,
-        head: RequestHead,
-        entry: RouteEntry,
-        backend: ResolvedBackend,
-        pool: ResolvedPool,
-        body: bytes | None,
-        parsed: ParsedBody | None,
-    ) -> Forward:
-        model = parsed.model if parsed is not None else ""
-        choice = self._routing.choose_model(pool, model)
-        request = self._inference_request(head, pool, parsed, choice)
+    def _to_pool(self, draft: _Draft, entry: RouteEntry, backend: ResolvedBackend, pool: ResolvedPool) -> Forward:
+        pending = draft.pending
+        choice = self._routing.choose_model(pool, pending.model)
+        request = self._inference_request(draft, pool, choice)
+        pending.target_model, pending.priority = request.target_model, request.priority
+        pending.pool = pool.key.cluster_name
         decision = self._schedule(pool, request)
-        correlation_id = self._next_correlation_id()
-        self._remember(correlation_id, request, pool, decision.addresses[0], configured=choice.configured)
-        new_body, strip = self._new_body(body, parsed, choice)
+        expected = request.max_output_tokens or self._settings.expected_output_tokens
+        self._ledger.place(draft.correlation_id, decision.addresses[0], request.prompt_tokens, expected, self._clock())
+        self._observer.began(draft.correlation_id, request.model)
+        self._recent.append((request, decision))
+        new_body, strip = self._new_body(draft.body, draft.parsed, choice)
         metadata: dict[str, str | bool] = {
-            names.CORRELATION_ID: correlation_id,
+            names.CORRELATION_ID: draft.correlation_id,
             names.MODEL: request.model,
             names.TARGET_MODEL: request.target_model,
             names.POOL: pool.key.cluster_name,
@@ -208,7 +227,7 @@ class Director:
         if (value := _header_value(request.model)) != "":
             metadata[names.MODEL_RESPONSE_VALUE] = value
         return Forward(
-            correlation_id=correlation_id,
+            correlation_id=draft.correlation_id,
             request_id=request.request_id,
             route=names.picked_route_name(entry),
             cluster=pool.key.cluster_name,
@@ -220,18 +239,18 @@ class Director:
             decision=decision,
         )
 
-    def _inference_request(
-        self, head: RequestHead, pool: ResolvedPool, parsed: ParsedBody | None, choice: ModelChoice
-    ) -> InferenceRequest:
+    @staticmethod
+    def _inference_request(draft: _Draft, pool: ResolvedPool, choice: ModelChoice) -> InferenceRequest:
+        head, parsed = draft.head, draft.parsed
         return InferenceRequest(
-            request_id=self._request_id(head),
-            model=parsed.model if parsed is not None else "",
+            request_id=draft.pending.request_id,
+            model=draft.pending.model,
             target_model=choice.target,
             headers=head.headers,
             prompt=parsed.prompt if parsed is not None else b"",
             prompt_tokens=parsed.prompt_tokens if parsed is not None else 0,
             max_output_tokens=parsed.max_output_tokens if parsed is not None else None,
-            streaming=parsed.streaming if parsed is not None else False,
+            streaming=draft.pending.streaming,
             priority=_priority(head.headers, pool, choice.priority),
             subset=head.subset,
         )
@@ -243,7 +262,7 @@ class Director:
             if not candidates:
                 msg = "No model server is ready for this model; try again later."
                 raise NoReadyEndpoints(msg)
-            decision = self._scheduling.schedule(request, candidates)
+            decision = self._scheduling.schedule(request, candidates, pool.scheduling_profile)
         except EndpointPickerError:
             self._observer.scheduled(request, None, self._clock() - started)
             raise
@@ -251,23 +270,9 @@ class Director:
         self._observer.scheduled(request, chosen, self._clock() - started)
         return decision
 
-    def _remember(
-        self, correlation_id: str, request: InferenceRequest, pool: ResolvedPool, address: str, *, configured: bool
-    ) -> None:
-        expected = request.max_output_tokens or self._settings.expected_output_tokens
-        self._ledger.place(correlation_id, address, request.prompt_tokens, expected, self._clock())
-        self._pending[correlation_id] = PendingRequest(
-            request_id=request.request_id,
-            model=request.model,
-            target_model=request.target_model,
-            pool=pool.key.cluster_name,
-            priority=request.priority,
-            streaming=request.streaming,
-            label_model=configured,
-            first_choice=address,
-        )
-        self._by_request_id[request.request_id] = correlation_id
-        self._observer.began(correlation_id, request.model)
+    def _remember(self, correlation_id: str, pending: PendingRequest) -> None:
+        self._pending[correlation_id] = pending
+        self._by_request_id[pending.request_id] = correlation_id
 
     def _new_body(
         self, body: bytes | None, parsed: ParsedBody | None, choice: ModelChoice
@@ -338,13 +343,21 @@ class Director:
         return pending
 
     def sweep(self) -> int:
-        """Release what has outlived the ledger's time limit; return how many."""
-        expired = self._ledger.expire(self._clock())
+        """Release what has outlived the time limit; return how many requests left the ledger."""
+        now = self._clock()
+        expired = self._ledger.expire(now)
+        latest = now - self._settings.in_flight_limit_seconds
+        overdue = list(takewhile(lambda c: self._pending[c].started <= latest, self._pending))
+        for correlation_id in overdue:
+            self._drop(correlation_id)
         if expired:
-            for correlation_id in [c for c in self._pending if self._ledger.address_of(c) is None]:
-                self._drop(correlation_id)
             self._observer.expired(expired)
         return expired
+
+    @property
+    def recent(self) -> tuple[tuple[InferenceRequest, SchedulingDecision], ...]:
+        """The latest decisions, oldest first; for the debug page."""
+        return tuple(self._recent)
 
     @property
     def pending(self) -> Mapping[str, PendingRequest]:

@@ -52,8 +52,5 @@ class Observer(Protocol):
     def completed(self, completed: CompletedRequest) -> None:
         """Count and log one request at its end."""
 
-    def rejected(self, error: str, model: str) -> None:
-        """Count one request the picker itself answered with an error; *error* is the class's name."""
-
     def expired(self, requests: int) -> None:
         """Count requests whose end was never reported."""

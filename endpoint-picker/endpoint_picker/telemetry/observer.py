@@ -90,10 +90,6 @@ class PickerObserver:
                 record.tokens.append((self._clock(), completed.usage.completion_tokens))
         log_completion(completed)
 
-    def rejected(self, error: str, model: str) -> None:
-        """Count one request the picker itself answered with an error."""
-        self._metrics.record_error(model, "", error)
-
     def expired(self, requests: int) -> None:
         """Count requests whose end was never reported."""
         self._metrics.record_ledger_expired(requests)

@@ -21,7 +21,7 @@ _PRINT_SECONDS: Final = 4.0
 def load_table(state: PickerState, servers: Sequence[DemoServer], tally: Tally, *, down: frozenset[str]) -> Table:
     """Return the table; *down* holds the names of servers that are dead at the moment."""
     endpoints: Mapping[str, EndpointState] = {endpoint.address: endpoint for endpoint in state.endpoints}
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", caption=summarise(tally))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", caption=summarise(tally))
     table.add_column("model", overflow="fold")
     table.add_column("endpoint", overflow="fold")
     for title in ("engine", "requests", "queue", "KV %", "TTFT p50", "p90", "tok/s"):

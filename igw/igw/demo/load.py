@@ -4,19 +4,21 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import openai
 
 from igw.demo.outcomes import Outcome, Tally
 
-_WORKERS: Final = 8
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
+_WORKERS: Final = 12
 _TIMEOUT_SECONDS: Final = 30.0
 _MAX_TOKENS: Final = 48
-_SYSTEMS: Final = tuple(
-    f"You are the {role} of a small company. " + "Answer in one short paragraph, politely and to the point. " * 20
-    for role in ("support desk", "sales team", "legal counsel", "build engineer")
-)
+# Each company's chats share a long beginning, which a model server that has seen it need not compute again.
+_COMPANIES: Final = ("Acorn", "Birch", "Cedar", "Dogwood", "Elm", "Fir", "Ginkgo", "Hazel", "Ivy", "Juniper", "Larch")
+_RULES: Final = "Answer in one short paragraph, politely and to the point. " * 20
 _QUESTIONS: Final = (
     "How do I reset my password?",
     "Which plan includes single sign-on?",
@@ -104,17 +106,22 @@ async def list_models(base_url: str, api_key: str) -> list[str]:
         return [model.id async for model in client.models.list()]
 
 
-class _IncompleteAnswer(Exception):  # noqa: N818 - counted like the SDK's own errors, by its name
+class _IncompleteAnswer(Exception):
     """The answer came to an end without being whole."""
+
+
+def _messages(number: int) -> "list[ChatCompletionMessageParam]":
+    company = _COMPANIES[number % len(_COMPANIES)]
+    return [
+        {"role": "system", "content": f"{company} Ltd. pays for you, its support desk. {_RULES}"},
+        {"role": "user", "content": f"{_QUESTIONS[number % len(_QUESTIONS)]} (case {number})"},
+    ]
 
 
 async def _complete(client: openai.AsyncOpenAI, model: str, number: int, _begin: Callable[[], None]) -> int:
     answer = await client.chat.completions.create(
         model=model,
-        messages=[
-            {"role": "system", "content": _SYSTEMS[number % len(_SYSTEMS)]},
-            {"role": "user", "content": f"{_QUESTIONS[number % len(_QUESTIONS)]} (case {number})"},
-        ],
+        messages=_messages(number),
         max_tokens=_MAX_TOKENS,
     )
     if not answer.choices or answer.usage is None:
@@ -126,10 +133,7 @@ async def _complete(client: openai.AsyncOpenAI, model: str, number: int, _begin:
 async def _stream(client: openai.AsyncOpenAI, model: str, number: int, begin: Callable[[], None]) -> int:
     stream = await client.chat.completions.create(
         model=model,
-        messages=[
-            {"role": "system", "content": _SYSTEMS[number % len(_SYSTEMS)]},
-            {"role": "user", "content": f"{_QUESTIONS[number % len(_QUESTIONS)]} (case {number})"},
-        ],
+        messages=_messages(number),
         max_tokens=_MAX_TOKENS,
         stream=True,
         stream_options={"include_usage": True},

@@ -6,9 +6,9 @@ import socket
 import struct
 
 
-def reset(transport: asyncio.BaseTransport | None) -> None:
+def reset(transport: asyncio.Transport | None) -> None:
     """Reset a connection: what was not sent is dropped and the peer sees RST instead of a clean end."""
-    if not isinstance(transport, asyncio.WriteTransport):
+    if transport is None:
         return
     known = transport.get_extra_info("socket")
     if known is not None and known.fileno() >= 0:
