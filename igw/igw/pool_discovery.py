@@ -59,7 +59,10 @@ class PoolDiscovery:
             await asyncio.sleep(REFRESH_SECONDS)
             await self._resolve_all()
             await self._refresh_models()
-            self._write_if_changed()
+            try:
+                self._write_if_changed()
+            except OSError as error:
+                self._report(f"the pools of --pool stay as they were: {error}")
 
     async def _resolve_all(self) -> None:
         servers = {server for flag in self._flags for server in flag.servers}

@@ -64,3 +64,13 @@ async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | 
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed.exceptions[0].__cause__
     return None if task.cancelled() else task.result()
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait at most *seconds* for *event*; return whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

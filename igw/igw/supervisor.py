@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from igw.backoff import Backoff
 from igw.child_process import ChildProcess, describe_exit
 from igw.errors import CommandFailed
-from igw.stop_signals import run_until
+from igw.stop_signals import run_until, set_within
 
 _POLL_SECONDS: Final = 0.05
 _KILL_SECONDS: Final = 5.0
@@ -69,12 +69,14 @@ class Child:
 
     Attributes:
         spec: What it is.
+        place: Place in the order of starting.
         process: The running or last process.
         restarts: How often it was started again.
         ready: Whether it is ready now.
     """
 
     spec: ChildSpec
+    place: int
     process: ChildProcess | None = None
     restarts: int = 0
     ready: bool = False
@@ -106,6 +108,7 @@ class Supervisor:
         self._chance = chance or random.Random()  # noqa: S311 - spreads restarts, guards nothing
         self._group = asyncio.TaskGroup()
         self._children: list[Child] = []
+        self._started = 0
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -124,13 +127,19 @@ class Supervisor:
             # Not told of the block's own exception, which then leaves the block as it is and not in a group.
             await self._group.__aexit__(None, None, None)
 
-    async def start(self, spec: ChildSpec) -> Child:
+    async def start(self, spec: ChildSpec, *, in_place_of: Child | None = None) -> Child:
         """Start a child and return it once it is ready.
+
+        Args:
+            spec: What to run.
+            in_place_of: An ended child whose place in the order of stopping this one takes; None: it is stopped first.
 
         Raises:
             ChildFailed: It ended or was not ready in time; it has been removed.
         """
-        child = Child(spec)
+        if in_place_of is None:
+            self._started += 1
+        child = Child(spec, self._started if in_place_of is None else in_place_of.place)
         first = asyncio.get_running_loop().create_future()
         self._children.append(child)
         self._group.create_task(self._supervise(child, first), name=f"supervise {spec.name}")
@@ -149,7 +158,7 @@ class Supervisor:
 
     async def stop_all(self) -> None:
         """Stop every child, the last started first."""
-        for child in reversed(list(self._children)):
+        for child in sorted(self._children, key=lambda child: child.place, reverse=True):
             await self._stop(child)
 
     async def _stop(self, child: Child) -> None:
@@ -180,7 +189,7 @@ class Supervisor:
                 failures = self._backoff.failures_after(failures, outcome.ready_seconds)
                 delay = self._backoff.delay_seconds(failures, self._chance)
                 self._report(f"{child.spec.name} {outcome.message}; starting it again in {delay:.1f} s")
-                if await _set_within(child.stopping, delay):
+                if await set_within(child.stopping, delay):
                     break
                 child.restarts += 1
         finally:
@@ -266,12 +275,3 @@ class Supervisor:
 class _Outcome:
     message: str
     ready_seconds: float
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -1,7 +1,6 @@
 """``igw up``: Envoy and the endpoint picker on this machine, until Ctrl-C."""
 
 import asyncio
-import glob
 import sys
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from endpoint_picker.datalayer.files import STDIN, expand
 from igw import terminal
 from igw.envoy_binary import find_envoy
 from igw.errors import BadInput
@@ -20,8 +20,6 @@ from igw.pool_flag import PoolFlag, parse_pool_flags
 from igw.runtime_folder import RuntimeFolder
 from igw.stop_signals import StopSignals, run_until
 from igw.supervisor import Supervisor
-
-_STDIN = "-"
 
 
 class LogFormat(StrEnum):
@@ -83,7 +81,7 @@ def run_up(options: UpOptions) -> None:
         msg = "give manifests with -f PATH or model servers with --pool NAME=URL,URL…"
         raise BadInput(msg)
     flags = parse_pool_flags(options.pools)
-    check_files(options.files)
+    _check_files(options.files)
     arguments = _picker_arguments(options)
     envoy = find_envoy(options.envoy)
     listen = claim_address(options.host, options.port, option="--port")
@@ -92,14 +90,16 @@ def run_up(options: UpOptions) -> None:
         terminal.print_event(
             f"warning: {listen} can be reached from other machines and asks for no key (--api-key-file)"
         )
-    asyncio.run(_serve(options, flags, arguments, envoy=envoy, listen=listen, admin=admin))
+    # Read here, where Ctrl-C still ends a read that waits for a person.
+    typed = sys.stdin.read() if STDIN in options.files else ""
+    asyncio.run(_serve(options, flags, arguments, typed, envoy=envoy, listen=listen, admin=admin))
 
 
-def check_files(files: Sequence[str]) -> None:
-    """Raise BadInput for the first path that names nothing; patterns that match nothing count too."""
+def _check_files(files: Sequence[str]) -> None:
     for path in files:
-        if path != _STDIN and not Path(path).exists() and not glob.glob(path, recursive=True):  # noqa: PTH207 - paths may be absolute patterns
-            msg = f"-f {path}: no such file or folder"
+        problem = "" if path == STDIN else expand(path)[1]
+        if problem:
+            msg = f"-f {path}: {problem}"
             raise BadInput(msg)
 
 
@@ -128,6 +128,7 @@ async def _serve(
     options: UpOptions,
     flags: Sequence[PoolFlag],
     arguments: tuple[str, ...],
+    typed: str,
     *,
     envoy: Path,
     listen: ListenAddress,
@@ -140,7 +141,7 @@ async def _serve(
         )
 
         async def run() -> None:
-            manifests = [_stored(path, folder) for path in options.files]
+            manifests = [_stored(path, typed, folder) for path in options.files]
             if flags:
                 await discovery.begin()
                 manifests.append(str(folder.path / "manifests" / "pools.yaml"))
@@ -158,11 +159,11 @@ async def _serve(
     terminal.print_event("stopped")
 
 
-def _stored(path: str, folder: RuntimeFolder) -> str:
+def _stored(path: str, typed: str, folder: RuntimeFolder) -> str:
     """Return a path that can be read again: what came on standard input is kept in a file."""
-    if path != _STDIN:
+    if path != STDIN:
         return path
-    return str(folder.write_manifests("stdin.yaml", sys.stdin.read()))
+    return str(folder.write_manifests("stdin.yaml", typed))
 
 
 def _picker_arguments(options: UpOptions) -> tuple[str, ...]:

@@ -79,7 +79,6 @@ class StandaloneGateway:
     Args:
         documents: Manifests at the start.
         arguments: Further arguments of the picker, such as ``--usage lua``.
-        picker: Whether the picker is started; without it Envoy meets the files of an earlier picker, as after a crash.
     """
 
     def __init__(self, documents: Sequence[Mapping[str, Any]], *arguments: str) -> None:
@@ -100,7 +99,6 @@ class StandaloneGateway:
             await self.start_picker()
             await self.start_envoy()
         except BaseException:
-            print("\n".join(f"--- {name}\n{text}" for name, text in self.log_sections()))  # noqa: T201
             await self._end()
             raise
         return self
@@ -169,7 +167,7 @@ class StandaloneGateway:
 
     def _check_alive(self, name: str) -> None:
         code = self._processes[name].poll()
-        assert code is None, f"{name} ended with {code}"
+        assert code is None, f"{name} ended with {code}: {self.log_path(name).read_text()[-2000:]}"
 
     def kill_picker(self) -> None:
         """End the picker without a chance to do anything."""

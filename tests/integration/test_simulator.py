@@ -177,6 +177,20 @@ async def receive(response: aiohttp.ClientResponse, into: bytearray, seconds: fl
             into += chunk
 
 
+async def exchange(url: str, body: dict[str, Any]) -> bytes:
+    """Send a chat over a plain socket, which tells a reset from an end, and return all that comes back."""
+    host, _colon, port = url.removeprefix("http://").partition(":")
+    payload = json.dumps(body).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len(payload)}\r\n\r\n"
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(head.encode() + payload)
+            return await reader.read()
+        finally:
+            writer.close()
+
+
 async def post(client: aiohttp.ClientSession, body: dict[str, Any], path: str = CHAT) -> int:
     async with client.post(path, json=body) as response:
         await response.read()
@@ -337,12 +351,9 @@ class TestFaults:
             assert text.endswith("data: [DONE]\n\n")
 
     async def test_many_headers(self) -> None:
-        async with running() as (server, client):
-            for size in (50, 0):
-                await server.set_faults([Fault(FaultKind.MANY_HEADERS, size=size)])
-                async with client.post(CHAT, json=chat()) as response:
-                    number = sum(name.startswith("x-filler-") for name in response.headers)
-                    assert number == (size or 10_000)
+        async with running() as (server, _client):
+            await server.set_faults([Fault(FaultKind.MANY_HEADERS)])
+            assert (await exchange(server.url, chat())).count(b"\r\nx-filler-") == 10_000
 
     async def test_metrics_pages(self) -> None:
         async with running() as (server, client):
@@ -449,12 +460,9 @@ async def test_the_command_resets_connections_on_its_own_event_loop(kind: str) -
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split(" on ")[1].strip()
-            async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5)) as client:
-                async with client.post(CHAT, json=chat(stream=True)) as response:
-                    with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)) as caught:
-                        await receive(response, bytearray())
-                assert isinstance(caught.value, ConnectionResetError) or "reset" in repr(caught.value.__cause__).lower()
-                assert await post(client, chat()) == 200
+            with pytest.raises(ConnectionResetError):
+                await exchange(url, chat(stream=True))
+            assert (await exchange(url, chat())).startswith(b"HTTP/1.1 200")
         finally:
             process.terminate()
             assert process.wait(15) == 0

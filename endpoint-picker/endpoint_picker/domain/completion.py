@@ -33,11 +33,13 @@ class Attempt:
     def failed(self) -> bool:
         """Whether the endpoint failed: a server error, or no answer for a reason of its own; False while live.
 
-        A client that leaves before the answer ends the attempt without status and without flags; that is no failure.
+        A client that leaves before the answer ends the attempt without a status; that is no failure of the endpoint.
         """
         if self.live:
             return False
-        return self.status >= 500 if self.status is not None else bool(self.flags)
+        if self.status is not None:
+            return self.status >= 500
+        return bool(_BROKEN_FLAGS.intersection(self.flags.split(",")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from igw.demo.servers import DemoServer
 from igw.errors import CommandError
 from igw.picker_state import EndpointState, PickerState, read_state
 from igw.status import number, percent, seconds
+from igw.stop_signals import set_within
 
 _REDRAW_SECONDS: Final = 0.5
 _PRINT_SECONDS: Final = 4.0
@@ -60,7 +61,7 @@ class LiveTable:
     async def show(self, until: asyncio.Event) -> None:
         """Show it until *until* is set, and once more then."""
         if not terminal.OUT.is_terminal:
-            while not await _set_within(until, _PRINT_SECONDS):
+            while not await set_within(until, _PRINT_SECONDS):
                 await self._print()
             await self._print()
             return
@@ -72,7 +73,7 @@ class LiveTable:
                     live.update(table, refresh=True)
                 if until.is_set():
                     return
-                await _set_within(until, _REDRAW_SECONDS)
+                await set_within(until, _REDRAW_SECONDS)
 
     async def _print(self) -> None:
         table = await self._draw()
@@ -86,12 +87,3 @@ class LiveTable:
         except CommandError:
             return None
         return load_table(state, self._servers, self._tally, down=self.down)
-
-
-async def _set_within(event: asyncio.Event, limit_seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(limit_seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final
 import openai
 
 from igw.demo.outcomes import Outcome, Tally
+from igw.stop_signals import set_within
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
 _WORKERS: Final = 12
 _TIMEOUT_SECONDS: Final = 30.0
+# After a failure; a gateway that refuses everything at once is not asked thousands of times.
+_PAUSE_SECONDS: Final = 0.5
 _MAX_TOKENS: Final = 48
 # Each company's chats share a long beginning, which a model server that has seen it need not compute again.
 _COMPANIES: Final = ("Acorn", "Birch", "Cedar", "Dogwood", "Elm", "Fir", "Ginkgo", "Hazel", "Ivy", "Juniper", "Larch")
@@ -75,7 +78,10 @@ class Load:
 
     async def _work(self, client: openai.AsyncOpenAI) -> None:
         while not self._done.is_set():
-            self.tally.add(await self._ask(client, next(self._numbers)))
+            outcome = await self._ask(client, next(self._numbers))
+            self.tally.add(outcome)
+            if outcome.kind != "ok":
+                await set_within(self._done, _PAUSE_SECONDS)
 
     async def _ask(self, client: openai.AsyncOpenAI, number: int) -> Outcome:
         model = self._models[number % len(self._models)]

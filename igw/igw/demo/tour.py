@@ -88,7 +88,9 @@ class Tour:
         await self._supervisor.kill(self._victim_process)
         await asyncio.sleep(timeline.dead)
         try:
-            self._victim_process = await self._supervisor.start(server_process(victim))
+            self._victim_process = await self._supervisor.start(
+                server_process(victim), in_place_of=self._victim_process
+            )
         except CommandFailed as failure:
             return [f"server {victim.name} could not be revived: {failure}"]
         self._table.down = frozenset()
