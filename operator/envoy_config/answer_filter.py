@@ -13,39 +13,73 @@ _SHARED: Final = """
 local NAMESPACE = "%(namespace)s"
 local LIMIT = 1048576
 
--- Position of the end of the first event in text from start on: a blank line in any of the three line endings.
+-- Returns the last byte of the first event from start on, with its terminator (two line ends in a row, each of them LF,
+-- CRLF or CR), and the last byte of its content; nothing while the terminator is not there.
 local function event_end(text, start)
-  local _, last = text:find("\\n\\r?\\n", start)
-  local _, bare = text:find("\\r\\r", start, true)
-  if bare ~= nil and (last == nil or bare < last) then return bare end
-  return last
+  local at = start
+  while true do
+    local first = text:find("[\\r\\n]", at)
+    if first == nil then return nil end
+    local after = first + 1
+    if text:byte(first) == 13 and text:byte(after) == 10 then after = after + 1 end
+    local second = text:byte(after)
+    if second == 10 or second == 13 then
+      if second == 13 and text:byte(after + 1) == 10 then after = after + 1 end
+      return after, first - 1
+    end
+    at = after
+  end
+end
+
+local function data_of(event)
+  local lines = {}
+  for line in event:gmatch("[^\\r\\n]+") do lines[#lines + 1] = line:match("^data: ?(.*)$") end
+  return table.concat(lines, "\\n")
 end
 
 local function is_usage_event(event)
-  return event:find('"choices"%%s*:%%s*%%[%%s*%%]') ~= nil and event:find('"usage"%%s*:%%s*{') ~= nil
+  if event:find('"usage"', 1, true) == nil or event:find('"choices"', 1, true) == nil then return false end
+  local data = data_of(event)
+  local _, colon = data:find('"choices"%%s*:%%s*')
+  return colon ~= nil and data:find("^%%[%%s*%%]", colon + 1) ~= nil and data:find('"usage"%%s*:%%s*{') ~= nil
 end
 
--- What may leave although its event is not complete: anything that cannot become a JSON data event.
-local function may_pass(tail)
-  return #tail > LIMIT or tail:find("^:") ~= nil or tail:find("^data:%%s*%%[") ~= nil
+-- Whether the incomplete event tail will stay whatever follows: it is too large, or its data is no JSON object.
+local function stays(tail)
+  return #tail > LIMIT + 2 or tail:find("^data: *%%[") ~= nil
 end
 
--- Returns the text without usage events, the incomplete rest, and whether anything was taken out.
-local function without_usage_events(text)
-  local kept, start, dropped = {}, 1, false
+-- Returns what of the stream may leave after bytes, without usage events. state: pending is the incomplete event,
+-- passing means that part of it has left, removed is the fate of the event before, and late that its last line end may
+-- still get its line feed.
+local function without_usage_events(state, bytes)
+  local text, kept, start = state.pending .. bytes, {}, 1
+  if state.late and bytes ~= "" then
+    state.late = false
+    if text:byte(1) == 10 then
+      start = 2
+      if not state.removed then kept[1] = "\\n" end
+    end
+  end
+  local from = math.max(start, #state.pending - 1) -- before that no terminator begins
   while true do
-    local last = event_end(text, start)
+    local last, content = event_end(text, from)
     if last == nil then break end
     local event = text:sub(start, last)
-    if is_usage_event(event) then dropped = true else kept[#kept + 1] = event end
-    start = last + 1
+    state.removed = not state.passing and content - start < LIMIT and is_usage_event(event)
+    if not state.removed then kept[#kept + 1] = event end
+    state.passing, start, from = false, last + 1, last + 1
+    state.late = last == #text and text:byte(last) == 13
   end
   local tail = text:sub(start)
-  if tail ~= "" and may_pass(tail) then
-    kept[#kept + 1] = tail
-    tail = ""
+  if state.passing or stays(tail) then
+    -- the last line end may belong to the terminator
+    local held = tail:match("\\r\\n$") or tail:match("[\\r\\n]$") or ""
+    kept[#kept + 1] = tail:sub(1, #tail - #held)
+    state.passing, tail = state.passing or #tail > #held, held
   end
-  return table.concat(kept), tail, dropped
+  state.pending = tail
+  return table.concat(kept)
 end
 """
 
@@ -85,7 +119,7 @@ function envoy_on_response(handle)
   local read = %(read)s
   if not strip and not read then return end
   if strip then handle:headers():remove("content-length") end
-  local pending, carried = "", ""
+  local state, carried = {pending = "", passing = false, removed = false, late = false}, ""
   for chunk in handle:bodyChunks() do
     local bytes = chunk:length() > 0 and chunk:getBytes(0, chunk:length()) or ""
     if read then
@@ -93,10 +127,8 @@ function envoy_on_response(handle)
       if #carried > LIMIT then carried = "" end
     end
     if strip then
-      local held = pending ~= ""
-      local out, tail, dropped = without_usage_events(pending .. bytes)
-      pending = tail
-      if held or dropped or tail ~= "" then chunk:setBytes(out) end
+      local out = without_usage_events(state, bytes)
+      if out ~= bytes then chunk:setBytes(out) end
     end
   end
 end

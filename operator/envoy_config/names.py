@@ -62,6 +62,9 @@ USAGE_CACHED: Final = "usage-cached-tokens"
 USAGE_CACHE_WRITE: Final = "usage-cache-write-tokens"
 USAGE_REASONING: Final = "usage-reasoning-tokens"
 
+WHOLE_ANSWER_SUFFIX: Final = "#whole"
+"""Ends the name of the picked route for requests that do not ask for a stream."""
+
 REQUEST_LOG: Final = "inference-gateway.request"
 ATTEMPT_LOG: Final = "inference-gateway.attempt"
 
@@ -94,13 +97,15 @@ def routes_file(listener_name: str) -> str:
     return f"rds/{cluster_hash(listener_name)}.json"
 
 
-def picked_route_name(entry: RouteEntry) -> str:
+def picked_route_name(entry: RouteEntry, *, streaming: bool) -> str:
     """Return the value of the route header that leads to the picked route of *entry*.
 
-    One picked route per rule is enough, except where the path rewrite depends on the prefix that was matched.
+    One pair of picked routes per rule is enough, except where the path rewrite depends on the prefix that was matched:
+    one for streams, whose silence says that something is wrong, one for answers that come as a whole.
     """
     rewrite = entry.rule.rewrite
-    return entry.name if rewrite is not None and rewrite.prefix is not None else entry.rule.name
+    name = entry.name if rewrite is not None and rewrite.prefix is not None else entry.rule.name
+    return name if streaming else name + WHOLE_ANSWER_SUFFIX
 
 
 def virtual_host_name(host: VirtualHost) -> str:

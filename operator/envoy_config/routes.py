@@ -27,6 +27,8 @@ from inference_resolution.resolved import (
     VirtualHost,
 )
 
+_ATTEMPTS_COVERED = 3
+_IDLE_MARGIN_SECONDS = 10.0
 _EXT_PROC = "envoy.filters.http.ext_proc"
 _EXT_PROC_PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
 _MODEL_RESPONSE_HEADER: Json = {
@@ -186,17 +188,15 @@ class RouteTable:
             name=self._listener.name,
             virtual_hosts=[self._virtual_host(host) for host in self._listener.virtual_hosts],
             validate_clusters=False,
+            ignore_port_in_host_matching=True,  # a wildcard host name would not match `a.example.com:8080`
             response_headers_to_add=[_MODEL_RESPONSE_HEADER],
             response_headers_to_remove=list(_RESPONSE_HEADERS_REMOVED),
         )
 
     def _virtual_host(self, host: VirtualHost) -> Json:
-        domains = ["*"] if host.hostname == "*" else [host.hostname, f"{host.hostname}:*"]
-        if host.hostname.startswith("*."):
-            domains = [host.hostname]
         return {
             "name": names.virtual_host_name(host),
-            "domains": domains,
+            "domains": [host.hostname],
             "routes": [*self._picked_routes(host), *self._client_facing_routes(host)],
         }
 
@@ -205,25 +205,32 @@ class RouteTable:
         limited = False  # behind an entry limited to models the picker may fall through to any rule
         for entry in host.entries:
             limited = limited or entry.models is not None
-            name = names.picked_route_name(entry)
-            if (entry.rule.picked or limited) and name not in seen:
-                seen.add(name)
-                yield self._picked_route(name, entry)
+            for streaming in (True, False):
+                name = names.picked_route_name(entry, streaming=streaming)
+                if (entry.rule.picked or limited) and name not in seen:
+                    seen.add(name)
+                    yield self._picked_route(name, entry, self._silence_limit(entry.rule, streaming=streaming))
 
-    def _picked_route(self, name: str, entry: RouteEntry) -> Json:
+    def _silence_limit(self, rule: ResolvedRule, *, streaming: bool) -> float | None:
+        """Return the seconds of silence that end an attempt; None where no pool is concerned."""
+        pools = [self._pools[key] for key in rule.pools if key in self._pools]
+        return max(
+            (p.first_token_timeout_seconds if streaming else p.answer_timeout_seconds for p in pools), default=None
+        )
+
+    def _picked_route(self, name: str, entry: RouteEntry, silence_limit: float | None) -> Json:
         rule = entry.rule
         match: Json = {"prefix": "/", "headers": [{"name": names.ROUTE_HEADER, "string_match": {"exact": name}}]}
         if rule.redirect is not None:
             return {"name": name, "match": match, "redirect": _redirect(rule.redirect, entry.match)}
-        limits = [self._pools[key].first_token_timeout_seconds for key in rule.pools if key in self._pools]
         retries: Json = {
             "retry_on": "connect-failure,refused-stream,reset,5xx,retriable-status-codes",
             "retriable_status_codes": [429],
             "num_retries": 0,  # the picker allows as many as its list is long
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         }
-        if limits:
-            retries["per_try_idle_timeout"] = duration(max(limits))
+        if silence_limit is not None:
+            retries["per_try_idle_timeout"] = duration(silence_limit)
         if rule.backend_timeout_seconds:
             retries["per_try_timeout"] = duration(rule.backend_timeout_seconds)
         action: Json = {
@@ -232,6 +239,13 @@ class RouteTable:
             **_timeouts(rule),
             **_rewrite(rule.rewrite, entry.match),
         }
+        if silence_limit is not None:
+            # the client's stream is silent too while attempts follow each other
+            action["idle_timeout"] = duration(
+                max(
+                    self._settings.stream_idle_timeout_seconds, _ATTEMPTS_COVERED * silence_limit + _IDLE_MARGIN_SECONDS
+                )
+            )
         if host := _host_of(rule.request_headers):
             action["host_rewrite_literal"] = host
         if "host_rewrite_literal" not in action and any(

@@ -13,6 +13,8 @@ CONTROLLER_NAME: Final = f"{OWN_GROUP}/gateway-controller"
 # Annotations on an InferencePool. Each is optional.
 FIRST_TOKEN_TIMEOUT_ANNOTATION: Final = f"{OWN_GROUP}/first-token-timeout"
 """How long one attempt may stay silent, a Gateway API duration such as ``30s``; also the limit between two events."""
+ANSWER_TIMEOUT_ANNOTATION: Final = f"{OWN_GROUP}/answer-timeout"
+"""The same for requests that do not ask for a stream: model servers send nothing before the whole answer is there."""
 TLS_ANNOTATION: Final = f"{OWN_GROUP}/model-server-tls"
 """``verify`` or ``skip-verify``: model servers speak https."""
 TLS_SERVER_NAME_ANNOTATION: Final = f"{OWN_GROUP}/model-server-tls-server-name"

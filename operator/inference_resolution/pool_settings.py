@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from inference_api.duration import parse_duration
 from inference_api.inference_pool import InferencePool
 from inference_api.names import (
+    ANSWER_TIMEOUT_ANNOTATION,
     CREDENTIAL_SECRET_ANNOTATION,
     FIRST_TOKEN_TIMEOUT_ANNOTATION,
     HOST_REWRITE_ANNOTATION,
@@ -39,10 +40,14 @@ class PoolSettings:
     tls: ModelServerTls | None = None
     api_key: str = field(default="", repr=False)
     first_token_timeout_seconds: float = 120.0
+    answer_timeout_seconds: float = 900.0
     metrics_path: str = ""
     metrics_port: int = 0
     rewrite_host: bool = False
     scheduling_profile: str = ""
+
+
+_DEFAULTS: Final = PoolSettings()
 
 
 class InvalidPoolSettings(ValueError):  # says what the settings are
@@ -60,7 +65,10 @@ def read_pool_settings(pool: InferencePool, secrets: Mapping[tuple[str, str], Se
     return PoolSettings(
         tls=_tls(annotations, namespace, secrets),
         api_key=_api_key(annotations, namespace, secrets),
-        first_token_timeout_seconds=_timeout(annotations),
+        first_token_timeout_seconds=_timeout(
+            annotations, FIRST_TOKEN_TIMEOUT_ANNOTATION, _DEFAULTS.first_token_timeout_seconds
+        ),
+        answer_timeout_seconds=_timeout(annotations, ANSWER_TIMEOUT_ANNOTATION, _DEFAULTS.answer_timeout_seconds),
         metrics_path=_metrics_path(annotations),
         metrics_port=_metrics_port(annotations, len(pool.spec.target_ports)),
         rewrite_host=_rewrite_host(annotations),
@@ -128,16 +136,16 @@ def _secret_value(
     return value
 
 
-def _timeout(annotations: Mapping[str, str]) -> float:
-    text = annotations.get(FIRST_TOKEN_TIMEOUT_ANNOTATION)
+def _timeout(annotations: Mapping[str, str], annotation: str, default: float) -> float:
+    text = annotations.get(annotation)
     if text is None:
-        return PoolSettings().first_token_timeout_seconds
+        return default
     try:
         seconds = parse_duration(text)
     except ValueError as exc:
-        raise _refused(FIRST_TOKEN_TIMEOUT_ANNOTATION, str(exc)) from exc
+        raise _refused(annotation, str(exc)) from exc
     if seconds <= 0:
-        raise _refused(FIRST_TOKEN_TIMEOUT_ANNOTATION, "must be longer than zero")
+        raise _refused(annotation, "must be longer than zero")
     return seconds
 
 

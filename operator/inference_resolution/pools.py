@@ -134,6 +134,8 @@ def resolve_pools(
             tls=settings.tls,
             api_key=settings.api_key,
             first_token_timeout_seconds=settings.first_token_timeout_seconds,
+            answer_timeout_seconds=settings.answer_timeout_seconds,
+            scheduling_profile=settings.scheduling_profile,
             metrics_path=settings.metrics_path,
             metrics_port=settings.metrics_port,
             rewrite_host=settings.rewrite_host,

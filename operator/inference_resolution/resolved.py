@@ -183,7 +183,8 @@ class ResolvedPool:
         objectives: Priority by InferenceObjective name.
         tls: None for plain text.
         api_key: Bearer token for the model servers; empty: none. Never logged.
-        first_token_timeout_seconds: Silence that ends an attempt.
+        first_token_timeout_seconds: Silence that ends an attempt at a stream.
+        answer_timeout_seconds: Silence that ends an attempt at an answer that comes as a whole.
         metrics_path: Empty: by engine.
         metrics_port: 0: the endpoint's own port.
         rewrite_host: Send the endpoint's hostname as Host.
@@ -201,6 +202,7 @@ class ResolvedPool:
     tls: ModelServerTls | None = None
     api_key: str = field(default="", repr=False)
     first_token_timeout_seconds: float = 120.0
+    answer_timeout_seconds: float = 900.0
     metrics_path: str = ""
     metrics_port: int = 0
     rewrite_host: bool = False

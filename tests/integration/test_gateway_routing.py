@@ -53,8 +53,8 @@ class Site:
 
 
 def _changed(name: str, **values: Any) -> Document:
-    """A filter of a rule: type and field follow from *name*."""
-    return {"type": name[0].upper() + name[1:], name: values}
+    """A filter of a rule: its field is its type with a small beginning."""
+    return {"type": name, {"URLRewrite": "urlRewrite"}.get(name, name[0].lower() + name[1:]): values}
 
 
 def _headers(**values: str) -> list[Document]:
@@ -63,19 +63,19 @@ def _headers(**values: str) -> list[Document]:
 
 def _documents(model_server: int, echo: int, web: int) -> list[Document]:
     pool, site = to_pool("echo"), to_service("web")
-    prefix_rewrite = _changed("urlRewrite", path={"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"})
+    prefix_rewrite = _changed("URLRewrite", path={"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"})
     full_rewrite = _changed(
-        "urlRewrite", hostname="inner.example", path={"type": "ReplaceFullPath", "replaceFullPath": "/whole"}
+        "URLRewrite", hostname="inner.example", path={"type": "ReplaceFullPath", "replaceFullPath": "/whole"}
     )
     changes = [
-        _changed("requestHeaderModifier", set=_headers(x_set="1"), add=_headers(x_add="2"), remove=["x-remove"]),
-        _changed("responseHeaderModifier", set=_headers(x_answer="3"), remove=["x-echo"]),
+        _changed("RequestHeaderModifier", set=_headers(x_set="1"), add=_headers(x_add="2"), remove=["x-remove"]),
+        _changed("ResponseHeaderModifier", set=_headers(x_answer="3"), remove=["x-echo"]),
     ]
-    redirect = _changed("requestRedirect", hostname="other.example", scheme="https", statusCode=301)
+    redirect = _changed("RequestRedirect", hostname="other.example", scheme="https", statusCode=301)
     by_team = [
-        rule("/team", pool | {"filters": [_changed("requestHeaderModifier", set=_headers(x_team="red"))]}, model="red"),
+        rule("/team", pool | {"filters": [_changed("RequestHeaderModifier", set=_headers(x_team="red"))]}, model="red"),
         rule(
-            "/team", pool | {"filters": [_changed("requestHeaderModifier", set=_headers(x_team="blue"))]}, model="blue"
+            "/team", pool | {"filters": [_changed("RequestHeaderModifier", set=_headers(x_team="blue"))]}, model="blue"
         ),
     ]
     return [

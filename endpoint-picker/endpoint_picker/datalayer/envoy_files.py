@@ -6,6 +6,7 @@ Every file is replaced by rename; Envoy ignores edits in place.
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -123,7 +124,8 @@ class EnvoyFiles:
         if not self._departed:
             return files[names.CLUSTERS_FILE]
         lingering = [cluster for cluster, _ in self._departed.values()]
-        version = f"{files[names.CLUSTERS_FILE]['version_info']}+{len(lingering)}"
+        digest = hashlib.sha256(repr(sorted(self._departed)).encode()).hexdigest()[:8]
+        version = f"{files[names.CLUSTERS_FILE]['version_info']}+{digest}"
         return {**files[names.CLUSTERS_FILE], "version_info": version, "resources": [*wanted, *lingering]}
 
     def prune(self, files: Mapping[str, Json]) -> None:

@@ -198,7 +198,7 @@ class Director:
         return Forward(
             correlation_id=draft.correlation_id,
             request_id=draft.pending.request_id,
-            route=names.picked_route_name(entry),
+            route=names.picked_route_name(entry, streaming=draft.pending.streaming),
             cluster=target.cluster_name if target is not None else "",
             metadata={names.CORRELATION_ID: draft.correlation_id},
             changes=backend.request_headers if backend is not None else HeaderChange(),
@@ -229,7 +229,7 @@ class Director:
         return Forward(
             correlation_id=draft.correlation_id,
             request_id=request.request_id,
-            route=names.picked_route_name(entry),
+            route=names.picked_route_name(entry, streaming=draft.pending.streaming),
             cluster=pool.key.cluster_name,
             addresses=decision.addresses,
             body=new_body,

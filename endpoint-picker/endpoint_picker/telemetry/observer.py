@@ -84,7 +84,7 @@ class PickerObserver:
         if completed.address:
             record = self._record(completed.address)
             record.requests += 1
-            if completed.ttft_seconds is not None:
+            if completed.ttft_seconds is not None and completed.streaming is not False:
                 record.ttfts.append(completed.ttft_seconds)
             if completed.usage.completion_tokens:
                 record.tokens.append((self._clock(), completed.usage.completion_tokens))

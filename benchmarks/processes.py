@@ -1,0 +1,213 @@
+"""Starts what is measured, each as a process of its own: model servers, the gateway, an Envoy without a picker."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from benchmarks.fast_server import MODEL
+from benchmarks.plain_envoy import plain_bootstrap
+from envoy_config import names
+from igw import envoy_admin, picker_state
+from igw.envoy_binary import find_envoy
+from igw.errors import CommandFailed
+from igw.listen_address import ListenAddress, claim_address
+from igw.pool_flag import parse_pool_flag
+from igw.pool_manifests import PoolToServe, ResolvedServer, render_manifests
+from igw.runtime_folder import RuntimeFolder
+from igw.supervisor import ChildSpec, Supervisor
+
+_HOST: Final = "127.0.0.1"
+_ReadyCheck = Callable[[], Awaitable[str]]
+# The shell only opens the log and becomes the program, so the pid stays.
+_LOGGED: Final = ("/bin/sh", "-c", 'exec "$@" >>"$0" 2>&1')
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A way in for clients and the processes behind it.
+
+    Attributes:
+        url: Where clients send requests, without a path.
+        pids: Process ids by name: ``envoy`` and, where there is one, ``picker``.
+        log: What the picker said; None without one.
+    """
+
+    url: str
+    pids: dict[str, int]
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServers:
+    """Model servers of one pool.
+
+    Attributes:
+        addresses: Where they listen.
+        pids: Their processes; servers may share one.
+    """
+
+    addresses: tuple[ListenAddress, ...]
+    pids: tuple[int, ...]
+
+
+class Stage:
+    """Starts processes; `open_stage` makes one and ends all of them.
+
+    Args:
+        supervisor: Owner of the processes.
+        folder: For sockets, configuration and logs.
+        envoy: Envoy's binary.
+    """
+
+    def __init__(self, supervisor: Supervisor, folder: Path, envoy: Path) -> None:
+        self._supervisor = supervisor
+        self._folder = folder
+        self._envoy = envoy
+        self._count = 0
+
+    @property
+    def folder(self) -> Path:
+        """Private folder that goes with the stage."""
+        return self._folder
+
+    async def simulated_servers(self, count: int, *, timing: str, time_scale: float) -> ModelServers:
+        """Start *count* simulated vLLM servers, a process each."""
+        addresses, pids = [], []
+        for number in range(count):
+            address = _free_address()
+            command = [sys.executable, "-m", "igw", "simulate", "--port", str(address.port), "--model", MODEL]
+            command += ["--timing", timing, "--time-scale", str(time_scale)]
+            pids.append(await self._start_server(f"server-{number}", command, [address]))
+            addresses.append(address)
+        return ModelServers(tuple(addresses), tuple(pids))
+
+    async def fast_servers(self, count: int, *, gap_ms: float) -> ModelServers:
+        """Start one process that stands for *count* servers and answers at once."""
+        addresses = [_free_address() for _ in range(count)]
+        command = [sys.executable, "-m", "benchmarks.fast_server", "--gap-ms", str(gap_ms)]
+        command += [word for address in addresses for word in ("--port", str(address.port))]
+        return ModelServers(tuple(addresses), (await self._start_server("fast-server", command, addresses),))
+
+    async def gateway(self, servers: ModelServers, *, interpreter_arguments: Sequence[str] = ()) -> Gateway:
+        """Start picker and Envoy as `igw up` does, the picker by `python interpreter_arguments -m endpoint_picker`."""
+        folder, listen, admin = self._new_folder(), _free_address(), _free_address()
+
+        async def is_ready() -> str:
+            try:
+                await picker_state.read_page(admin.url, "/readyz")
+            except CommandFailed as failure:
+                return str(failure)
+            return ""
+
+        command = [sys.executable, *interpreter_arguments, "-m", "endpoint_picker", "--source", "files"]
+        command += ["-f", str(_manifest(folder, servers)), "--envoy-dir", str(folder)]
+        command += ["--listen", str(listen), "--admin", str(admin)]
+        log = folder / "picker.log"
+        picker = await self._start("endpoint picker", command, is_ready, log)
+        envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)
+        return Gateway(listen.url, {"picker": picker, "envoy": envoy}, log)
+
+    async def constant_gateway(self, servers: ModelServers) -> Gateway:
+        """Start Envoy as the gateway configures it with a picker that answers constants."""
+        folder, listen = self._new_folder(), _free_address()
+        socket = folder / names.PICKER_SOCKET
+
+        async def is_ready() -> str:
+            return "" if socket.exists() else "no socket yet"
+
+        command = [sys.executable, "-m", "benchmarks.constant_picker", "--folder", str(folder)]
+        command += ["--port", str(listen.port), "--manifest", str(_manifest(folder, servers))]
+        log = folder / "picker.log"
+        picker = await self._start("constant picker", command, is_ready, log)
+        envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)
+        return Gateway(listen.url, {"picker": picker, "envoy": envoy}, log)
+
+    async def plain_envoy(self, servers: ModelServers, policy: str) -> Gateway:
+        """Start Envoy without a picker."""
+        folder, listen = self._new_folder(), _free_address()
+        bootstrap = folder / names.BOOTSTRAP_FILE
+        bootstrap.write_text(json.dumps(plain_bootstrap(folder, listen, servers.addresses, policy)), encoding="utf-8")
+        return Gateway(listen.url, {"envoy": await self._start_envoy(folder, bootstrap, listen)})
+
+    def _new_folder(self) -> Path:
+        self._count += 1
+        folder = self._folder / str(self._count)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    async def _start_envoy(self, folder: Path, bootstrap: Path, listen: ListenAddress) -> int:
+        async def is_ready() -> str:
+            return await envoy_admin.missing_for_ready(folder / names.ADMIN_SOCKET, listen.port)
+
+        # One worker: a policy of Envoy's then is one over all requests, and a CPU figure needs no division.
+        command = [str(self._envoy), "-c", str(bootstrap), "--disable-hot-restart", "--concurrency", "1"]
+        return await self._start("envoy", [*command, "--log-level", "warning"], is_ready, folder / "envoy.log")
+
+    async def _start_server(self, name: str, command: Sequence[str], addresses: Sequence[ListenAddress]) -> int:
+        async def is_ready() -> str:
+            return "" if all([await _answers(address) for address in addresses]) else "it does not answer"
+
+        return await self._start(name, command, is_ready, self._folder / f"{name}.log")
+
+    async def _start(self, name: str, command: Sequence[str], is_ready: _ReadyCheck, log: Path) -> int:
+        spec = ChildSpec(name, (*_LOGGED, str(log), *command), is_ready, ready_timeout_seconds=60, restart=False)
+        try:
+            child = await self._supervisor.start(spec)
+        except CommandFailed as failure:
+            said = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""  # noqa: ASYNC240 - once, at a failure
+            msg = f"{failure}\n{said}"
+            raise CommandFailed(msg) from failure
+        assert child.process is not None
+        return child.process.pid
+
+
+@asynccontextmanager
+async def open_stage(envoy: str | None = None) -> AsyncIterator[Stage]:
+    """Provide a stage; every process it started ends with the block."""
+    with RuntimeFolder() as folder:
+        async with Supervisor(report=lambda line: print(f"  {line}", flush=True), force=asyncio.Event()) as supervisor:
+            yield Stage(supervisor, folder.path, find_envoy(envoy))
+
+
+async def wait_for_end(pid: int, signal_number: int) -> None:
+    """Send a signal to one of the stage's processes and wait until it is gone; TimeoutError after a minute."""
+    os.kill(pid, signal_number)
+    async with asyncio.timeout(60):
+        while _exists(pid):  # noqa: ASYNC110 - only while something ends
+            await asyncio.sleep(0.05)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _manifest(folder: Path, servers: ModelServers) -> Path:
+    flag = parse_pool_flag(f"{MODEL}={','.join(address.url for address in servers.addresses)}")
+    resolved = tuple(ResolvedServer(url, url.host) for url in flag.servers)
+    path = folder / "pool.yaml"
+    path.write_text(render_manifests([PoolToServe(flag, resolved, MODEL)]), encoding="utf-8")
+    return path
+
+
+def _free_address() -> ListenAddress:
+    return claim_address(_HOST, 0, option="")
+
+
+async def _answers(address: ListenAddress) -> bool:
+    try:
+        async with asyncio.timeout(2), aiohttp.ClientSession() as session, session.get(f"{address.url}/health") as page:
+            return page.status == 200
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False
