@@ -26,9 +26,9 @@ demo: $(STAMP) ## Envoy, endpoint picker and simulated model servers under load;
 	@echo "==> igw demo $(ARGS)"
 	@$(BIN)/igw demo $(ARGS)
 
-demo-vllm: $(STAMP) ## two real vLLM servers on CPU behind the gateway (downloads about 1 GB, once)
+demo-vllm: $(STAMP) ## two real vLLM servers on CPU behind the gateway (downloads about 3 GB, once)
 	@echo "==> real vLLM servers behind igw up"
-	@$(BIN)/python -m scripts.vllm_demo $(ARGS)
+	@$(BIN)/python scripts/vllm_demo/run.py $(ARGS)
 
 test: $(STAMP) ## all tests
 	@echo "==> pytest"

@@ -1,11 +1,10 @@
 """Chooses a benchmark: ``python -m benchmarks NAME [options]``."""
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
 from typing import Final
-
-import uvloop
 
 from benchmarks import gateway_cost, picker_profile
 from igw.errors import CommandError
@@ -27,7 +26,7 @@ def main() -> int:
         module.add_arguments(one)
     options = parser.parse_args()
     try:
-        return 1 if uvloop.run(_BENCHMARKS[options.name][0].run(options)) else 0
+        return 1 if asyncio.run(_BENCHMARKS[options.name][0].run(options)) else 0
     except CommandError as error:
         print(error, file=sys.stderr)
         return 1

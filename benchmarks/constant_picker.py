@@ -50,7 +50,7 @@ def _answers(resolution: Resolution) -> tuple[bytes, bytes]:
     forward = Forward(
         correlation_id="constant",
         request_id="constant",
-        route=names.picked_route_name(entry),
+        route=names.picked_route_name(entry, streaming=True),
         cluster=pool.key.cluster_name,
         addresses=(pool.endpoints[0].address,),
     )

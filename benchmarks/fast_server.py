@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -91,8 +91,8 @@ class Connection(asyncio.Protocol):
         self.wants_usage = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's classes.
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None

@@ -41,6 +41,9 @@ WORKLOADS: Final = (
 _QUICK: Final = frozenset({"json-2k", "json-100k", "stream16-2k", "stream128-2k"})
 _SETTLE_SECONDS: Final = 0.15
 _IDLE_SECONDS: Final = 3.0
+_LEGEND: Final = """\
+CPU and times in ms per request: median of the passes (least-most)
++p50, +p99: time to the first byte, gateway less Envoy alone"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +209,7 @@ def _table(measured: Sequence[Measurements]) -> str:
         ]
         requests = sum(one.requests for one in m.passes[GATEWAY])
         rows.append((m.cell.name, str(requests), *(_text(spread) for spread in scaled)))
-    legend = "CPU and times in ms per request: median of the passes (least-most); +p50, +p99: first byte, gateway less Envoy alone"
-    return f"{legend}\n{table(heads, rows)}"
+    return f"{_LEGEND}\n{table(heads, rows)}"
 
 
 def _text(spread: Spread) -> str:

@@ -1,24 +1,33 @@
 """``profile``: where the picker's CPU time goes under a bounded load, by function.
 
-The picker runs under the standard library's deterministic profiler. That inflates short Python functions, so read the
-order, not the figures; the figures without a profiler are those of ``gateway``.
+The picker samples its own stack per slice of CPU time (`profiled_picker`). A function's share of the samples times the
+measured CPU per request is its cost. What lies outside Python functions (event loop, gRPC, its threads) is shown as the
+function that runs the loop.
 """
 
 import argparse
 import asyncio
-import pstats
+import json
+import os
 import signal
+from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from benchmarks.client import new_session
 from benchmarks.closed_loop import closed_loop
 from benchmarks.cpu_clock import cpu_seconds
 from benchmarks.gateway_cost import WORKLOADS
-from benchmarks.processes import open_stage, wait_for_end
+from benchmarks.processes import open_stage
 from benchmarks.text_table import table
 
+Stacks: TypeAlias = list[tuple[list[str], int]]
+"""Stacks of functions, the outermost first, and how often each was seen."""
+
 _WARM_UP_SECONDS: Final = 1.0
+_AFTER_WARM_UP: Final = 1_000_000
+_SETTLE_SECONDS: Final = 0.2
+_WRITE_SECONDS: Final = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = [w.name for w in WORKLOADS]
     parser.add_argument("--workload", choices=names, default="stream16-2k", help="what is asked")
     parser.add_argument("--concurrency", type=int, default=16, help="clients at once")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the load")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the load")
     parser.add_argument("--endpoints", type=int, default=8, help="model servers of the pool")
     parser.add_argument("--top", type=int, default=40, help="functions to list")
     parser.add_argument("--gap-ms", type=float, default=2.0, help="time between two events of a stream")
@@ -37,43 +46,62 @@ async def run(options: argparse.Namespace) -> int:
     workload = next(w for w in WORKLOADS if w.name == options.workload)
     async with open_stage(options.envoy) as stage:
         servers = await stage.fast_servers(options.endpoints, gap_ms=options.gap_ms)
-        target = stage.folder / "picker.pstats"
-        gateway = await stage.gateway(servers, interpreter_arguments=("-m", "cProfile", "-o", str(target)))
+        target = stage.folder / "stacks.json"
+        gateway = await stage.gateway(servers, module=("benchmarks.profiled_picker", str(target)))
         pid = gateway.pids["picker"]
-        before = cpu_seconds(pid)
         async with new_session() as session:
+            await closed_loop(session, gateway.url, workload, concurrency=4, seconds=_WARM_UP_SECONDS)
+            os.kill(pid, signal.SIGUSR1)
+            before = cpu_seconds(pid)
             exchanges = await closed_loop(
-                session, gateway.url, workload, concurrency=options.concurrency, seconds=options.seconds
+                session,
+                gateway.url,
+                workload,
+                concurrency=options.concurrency,
+                seconds=options.seconds,
+                first=_AFTER_WARM_UP,
             )
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(_SETTLE_SECONDS)
         used = cpu_seconds(pid) - before
-        # A polite end lets the profiler write what it found.
-        await wait_for_end(pid, signal.SIGTERM)
-        statistics = pstats.Stats(str(target))
+        os.kill(pid, signal.SIGUSR2)
+        stacks = await _written(target)
     failed = [e for e in exchanges if e.error]
-    requests = len(exchanges)
-    print(f"{workload.name} c={options.concurrency}: {requests} requests, {len(failed)} failed")
-    print(f"picker under the profiler: {used / requests * 1000:.2f} ms CPU per request\n")
-    for title, key in (("own time", 2), ("with callees", 3)):
-        print(f"by {title}, microseconds per request:\n{_top(statistics, key, requests, options.top)}\n")
+    samples = sum(count for _, count in stacks)
+    per_sample = used / max(1, samples) / max(1, len(exchanges))
+    print(f"{workload.name} c={options.concurrency}: {len(exchanges)} requests, {len(failed)} failed")
+    print(f"picker: {used / max(1, len(exchanges)) * 1000:.2f} ms CPU per request, {samples} samples\n")
+    for title, counted in (("own time", own_samples(stacks)), ("with callees", total_samples(stacks))):
+        rows = [
+            (place[-100:], f"{count * per_sample * 1e6:.0f}", f"{count / samples:.1%}")
+            for place, count in counted.most_common(options.top)
+        ]
+        print(f"by {title}:\n{table(('function', 'us/request', 'share'), rows)}\n")
     if options.output is not None:
-        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-        statistics.dump_stats(options.output)
-        print(f"written: {options.output} (read it with python -m pstats)")
+        options.output.write_text(json.dumps(stacks), encoding="utf-8")
+        print(f"written: {options.output}")
     return len(failed)
 
 
-def _top(statistics: pstats.Stats, key: int, requests: int, count: int) -> str:
-    """Return the functions with the most time; *key* 2 is their own time, 3 includes what they call."""
-    entries = statistics.stats  # type: ignore[attr-defined]  # the stubs leave out the documented-by-use attribute
-    ordered = sorted(entries.items(), key=lambda item: item[1][key], reverse=True)[:count]
-    rows = [
-        (_place(*function), f"{calls / requests:.2f}", f"{own / requests * 1e6:.1f}", f"{total / requests * 1e6:.1f}")
-        for function, (_, calls, own, total, _callers) in ordered
-    ]
-    return table(("function", "calls", "own", "total"), rows)
+async def _written(target: Path) -> Stacks:
+    async with asyncio.timeout(_WRITE_SECONDS):
+        while not target.exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(_SETTLE_SECONDS)
+    stacks: Stacks = [(stack, count) for stack, count in json.loads(target.read_text(encoding="utf-8"))]
+    return stacks
 
 
-def _place(file: str, line: int, name: str) -> str:
-    short = "/".join(Path(file).parts[-3:])
-    return f"{short}:{line} {name}"[-90:] if file != "~" else name[:90]
+def own_samples(stacks: Stacks) -> Counter[str]:
+    """Return how often each function was the innermost."""
+    found: Counter[str] = Counter()
+    for stack, count in stacks:
+        found[stack[-1]] += count
+    return found
+
+
+def total_samples(stacks: Stacks) -> Counter[str]:
+    """Return how often each function was on the stack; recursion counts once."""
+    found: Counter[str] = Counter()
+    for stack, count in stacks:
+        for place in set(stack):
+            found[place] += count
+    return found

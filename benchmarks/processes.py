@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -96,8 +95,8 @@ class Stage:
         command += [word for address in addresses for word in ("--port", str(address.port))]
         return ModelServers(tuple(addresses), (await self._start_server("fast-server", command, addresses),))
 
-    async def gateway(self, servers: ModelServers, *, interpreter_arguments: Sequence[str] = ()) -> Gateway:
-        """Start picker and Envoy as `igw up` does, the picker by `python interpreter_arguments -m endpoint_picker`."""
+    async def gateway(self, servers: ModelServers, *, module: Sequence[str] = ("endpoint_picker",)) -> Gateway:
+        """Start picker and Envoy as `igw up` does, the picker by ``python -m`` *module*."""
         folder, listen, admin = self._new_folder(), _free_address(), _free_address()
 
         async def is_ready() -> str:
@@ -107,7 +106,7 @@ class Stage:
                 return str(failure)
             return ""
 
-        command = [sys.executable, *interpreter_arguments, "-m", "endpoint_picker", "--source", "files"]
+        command = [sys.executable, "-m", *module, "--source", "files"]
         command += ["-f", str(_manifest(folder, servers)), "--envoy-dir", str(folder)]
         command += ["--listen", str(listen), "--admin", str(admin)]
         log = folder / "picker.log"
@@ -158,7 +157,7 @@ class Stage:
         return await self._start(name, command, is_ready, self._folder / f"{name}.log")
 
     async def _start(self, name: str, command: Sequence[str], is_ready: _ReadyCheck, log: Path) -> int:
-        spec = ChildSpec(name, (*_LOGGED, str(log), *command), is_ready, ready_timeout_seconds=60, restart=False)
+        spec = ChildSpec(name, (*_LOGGED, str(log), *command), is_ready, ready_timeout_seconds=30, restart=False)
         try:
             child = await self._supervisor.start(spec)
         except CommandFailed as failure:
@@ -175,22 +174,6 @@ async def open_stage(envoy: str | None = None) -> AsyncIterator[Stage]:
     with RuntimeFolder() as folder:
         async with Supervisor(report=lambda line: print(f"  {line}", flush=True), force=asyncio.Event()) as supervisor:
             yield Stage(supervisor, folder.path, find_envoy(envoy))
-
-
-async def wait_for_end(pid: int, signal_number: int) -> None:
-    """Send a signal to one of the stage's processes and wait until it is gone; TimeoutError after a minute."""
-    os.kill(pid, signal_number)
-    async with asyncio.timeout(60):
-        while _exists(pid):  # noqa: ASYNC110 - only while something ends
-            await asyncio.sleep(0.05)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _manifest(folder: Path, servers: ModelServers) -> Path:

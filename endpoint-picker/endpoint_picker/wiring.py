@@ -152,6 +152,7 @@ class Picker:
         self._admin = EnvoyAdmin(f"{settings.envoy_dir}/{names.ADMIN_SOCKET}")
         self._files = EnvoyFiles(settings.envoy_dir, self._admin, clock=clock)
         self._resolution = Resolution()
+        self._applying = asyncio.Lock()
         self._state = DebugState(
             store=self._store,
             observer=self._observer,
@@ -260,8 +261,11 @@ class Picker:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._director.sweep()
-            if self._files.lingering:
-                await self._render(self._resolution)
+            if self._files.overdue:
+                try:
+                    await self._render(None)
+                except OSError as error:
+                    logger.error("departed clusters cannot be removed: %s", error)  # noqa: TRY400 - it says all
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
@@ -275,6 +279,9 @@ class Picker:
                 await self._take_over(loaded)
             except OSError as error:
                 self._refuse((f"Envoy's files cannot be written: {error}",))
+            except Exception as error:  # an edit is the unit that ends here; what is served goes on
+                logger.exception("manifests could not be taken over")
+                self._refuse((f"a defect of the gateway: {type(error).__name__}: {error}",))
         await asyncio.Event().wait()
 
     def _refuse(self, problems: tuple[str, ...]) -> None:
@@ -300,12 +307,15 @@ class Picker:
                 subject = f"{verdict.subject.kind} {verdict.subject.namespace}/{verdict.subject.name}"
                 logger.warning("%s: %s=False (%s): %s", subject, verdict.type, verdict.reason, verdict.message)
 
-    async def _render(self, resolution: Resolution) -> Outcome:
-        files = render(resolution, self._envoy_settings)
-        outcome = await self._files.apply(files, before_routes=lambda: self._route_by(resolution))
-        if outcome.accepted:
-            self._files.prune(files)
-        return outcome
+    async def _render(self, wanted: Resolution | None) -> Outcome:
+        """Bring Envoy to *wanted* (None: what is in force, again), one change after the other."""
+        async with self._applying:
+            resolution = self._resolution if wanted is None else wanted
+            files = render(resolution, self._envoy_settings)
+            outcome = await self._files.apply(files, before_routes=lambda: self._route_by(resolution))
+            if outcome.accepted:
+                self._files.prune(files)
+            return outcome
 
     def _route_by(self, resolution: Resolution) -> None:
         """Decide requests by *resolution* from now on."""

@@ -49,11 +49,6 @@ class RuntimeFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
-    @property
-    def envoy(self) -> Path:
-        """Where the picker writes Envoy's configuration and both put their sockets."""
-        return self.path
-
     def write_manifests(self, name: str, text: str) -> Path:
         """Write a manifest file by atomic rename, so that no reader sees half of it; return its path."""
         folder = self.path / "manifests"

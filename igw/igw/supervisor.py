@@ -33,7 +33,7 @@ class ChildSpec:
         command: Path of the program and its arguments.
         is_ready: Asked again and again after a start; returns "" when ready, else what is missing; bounded in time.
         ready_timeout_seconds: A start that takes longer has failed.
-        stop_timeout_seconds: From the polite signal to SIGKILL.
+        stop_timeout_seconds: From the polite signal to SIGKILL; 0: no polite signal, for what has nothing to finish.
         before_stop: Awaited before the polite signal, such as a drain; bounded in time.
         inherit_output: Let it write to our standard error; else its lines are kept for messages.
         echo: Report its lines as events while it is ready.
@@ -167,11 +167,11 @@ class Supervisor:
         if process is not None and process.exit_code is None:
             if child.ready and child.spec.before_stop is not None and not self._force.is_set():
                 await run_until(self._force, child.spec.before_stop())
-            if not self._force.is_set():
+            if not self._force.is_set() and child.spec.stop_timeout_seconds > 0:
                 process.terminate()
                 await run_until(self._force, process.ended_within(child.spec.stop_timeout_seconds))
             if process.exit_code is None:
-                if not self._force.is_set():
+                if not self._force.is_set() and child.spec.stop_timeout_seconds > 0:
                     self._report(f"{child.spec.name} did not end in time and is killed")
                 process.kill()
         await child.gone.wait()

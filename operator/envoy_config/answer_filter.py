@@ -41,7 +41,8 @@ local function is_usage_event(event)
   if event:find('"usage"', 1, true) == nil or event:find('"choices"', 1, true) == nil then return false end
   local data = data_of(event)
   local _, colon = data:find('"choices"%%s*:%%s*')
-  return colon ~= nil and data:find("^%%[%%s*%%]", colon + 1) ~= nil and data:find('"usage"%%s*:%%s*{') ~= nil
+  if colon == nil or data:find("^%%s*{") == nil then return false end
+  return data:find("^%%[%%s*%%]", colon + 1) ~= nil and data:find('"usage"%%s*:%%s*{') ~= nil
 end
 
 -- Whether the incomplete event tail will stay whatever follows: it is too large, or its data is no JSON object.

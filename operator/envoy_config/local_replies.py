@@ -22,6 +22,19 @@ _REPLIES: Final[tuple[tuple[int, str, str, str], ...]] = (
     (507, "server_error", "insufficient_storage", "The request is too large to be retried on another model server."),
 )
 _RETRY_AFTER: Final = {429: "1", 503: "1"}
+_PICKER_SILENT: Final = "per-message_timeout"
+"""In the details of Envoy's 504 for a request that the picker did not decide in time."""
+
+
+def _expression(expression: str) -> Json:
+    """Return a filter by a CEL expression."""
+    return {
+        "extension_filter": extension(
+            "envoy.access_loggers.extension_filters.cel",
+            "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            expression=expression,
+        )
+    }
 
 
 def _from_envoy(status: int) -> Json:
@@ -37,16 +50,17 @@ def _from_envoy(status: int) -> Json:
                         }
                     }
                 },
-                {
-                    "extension_filter": extension(
-                        "envoy.access_loggers.extension_filters.cel",
-                        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                        expression=f"!response.code_details.contains('{names.ANSWERED_BY_PICKER}')",
-                    )
-                },
+                _expression(f"!response.code_details.contains('{names.ANSWERED_BY_PICKER}')"),
             ]
         }
     }
+
+
+def _picker_silent() -> Json:
+    """Return the reply for a picker that hangs: 503, as for one that is gone, since no model server was asked."""
+    status, kind, code, message = next(reply for reply in _REPLIES if reply[0] == 503)
+    contains = f"response.code_details.contains('{_PICKER_SILENT}')"
+    return {**_mapper(status, kind, code, message), "filter": _expression(contains), "status_code": status}
 
 
 def _mapper(status: int, kind: str, code: str, message: str) -> Json:
@@ -69,4 +83,4 @@ def _mapper(status: int, kind: str, code: str, message: str) -> Json:
 
 def local_reply_config() -> Json:
     """Return the local reply configuration of the connection manager."""
-    return {"mappers": [_mapper(*reply) for reply in _REPLIES]}
+    return {"mappers": [_picker_silent(), *(_mapper(*reply) for reply in _REPLIES)]}

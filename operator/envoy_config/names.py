@@ -36,6 +36,7 @@ UPSTREAM_REMOVED_HEADERS: Final = (
     "x-gateway-model-name-rewrite",
     *OBJECTIVE_HEADERS,
     *FAIRNESS_HEADERS,
+    "x-envoy-external-address",
 )
 """Headers that a model server never sees."""
 

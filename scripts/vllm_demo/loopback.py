@@ -3,11 +3,14 @@
 import http.client
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 HOST: Final = "127.0.0.1"
 _MAX_BODY_BYTES: Final = 4_000_000
+_PART_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,27 @@ def post(
     """POST *content* as JSON; OSError or http.client.HTTPException when there is no answer."""
     body = json.dumps(content).encode()
     return _exchange(port, "POST", path, body, {"content-type": "application/json"} | (headers or {}), timeout_seconds)
+
+
+@contextmanager
+def opened_stream(
+    port: int, path: str, content: object, *, timeout_seconds: float = 120.0
+) -> Iterator[Iterator[bytes]]:
+    """POST *content* as JSON and give the parts of the answer as they come; leaving closes the connection.
+
+    Raises:
+        OSError: There is no answer, or not with 200; http.client.HTTPException likewise.
+    """
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_seconds)
+    try:
+        connection.request("POST", path, body=json.dumps(content), headers={"content-type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            msg = f"{path} answers {response.status}: {response.read(1000)!r}"
+            raise OSError(msg)
+        yield iter(lambda: response.read1(_PART_BYTES), b"")
+    finally:
+        connection.close()
 
 
 def answers_ok(port: int, path: str) -> bool:

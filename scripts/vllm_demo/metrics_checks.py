@@ -3,25 +3,26 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway import Gateway
-from openai import OpenAI
+from loopback import opened_stream
 from report import require, require_equal
 from servers import KV_BLOCK_TOKENS, KV_BLOCKS, MAX_RUNNING, MODEL, ModelServer
 
 _STREAMS_PER_SERVER: Final = MAX_RUNNING + 2
 _STREAM_TOKENS: Final = 1500
-_ROUNDS: Final = 10
-_MISSED_ROUNDS: Final = 2
-"""Rounds that may differ: figures jump where streams end, and a busy server may answer a scrape too late."""
+_AGREEING_ROUNDS: Final = 10
+_DIFFERING_ROUNDS: Final = 4
+"""Rounds that may differ: figures jump where streams end, between two looks at a page."""
+_LOAD_SECONDS: Final = 60.0
 _ROUND_SECONDS: Final = 0.2
-_MAX_AGE_SECONDS: Final = 3.0
-"""How long ago a page may have said what the gateway says now."""
+_LOOKS: Final = 8
+"""How many looks at a page back the gateway's figures may be from."""
 _KV_TOLERANCE: Final = 0.005
 _SETTLE_SECONDS: Final = 30.0
 
@@ -52,7 +53,7 @@ class Reading:
 
     @classmethod
     def of_state(cls, endpoint: dict[str, Any]) -> "Reading | None":
-        """Take the figures from one endpoint of the gateway's state; None if it has no reading."""
+        """Take the figures from one endpoint of the gateway's state; None if it has no fresh reading."""
         metrics = endpoint["metrics"]
         if metrics is None:
             return None
@@ -69,10 +70,9 @@ class MetricsChecks:
     """Checks of the scraped figures; they need both servers and no other traffic."""
 
     def __init__(self, gateway: Gateway, servers: tuple[ModelServer, ...]) -> None:
-        """Use the official client without retries of its own."""
+        """Compare *gateway* with the pages of *servers*."""
         self._gateway = gateway
         self._servers = servers
-        self._client = OpenAI(base_url=gateway.url, api_key="unused", max_retries=0, timeout=120.0)
 
     def table(self) -> list[tuple[str, Callable[[], str]]]:
         """Return the checks with their names, in the order they should run."""
@@ -84,41 +84,50 @@ class MetricsChecks:
 
     def idle(self) -> str:
         """Every endpoint is recognised as vLLM with its KV geometry, and idle."""
+        detail = self._wait_for_idle()
         states = self._gateway.endpoint_states(MODEL)
         require_equal(sorted(states), sorted(server.address for server in self._servers), "endpoints")
         for address, state in states.items():
-            require(state["metrics"], f"{address} has no metrics")
-            require_equal(state["metrics"]["engine"], "vllm", f"engine of {address}")
+            metrics = state["metrics"] or {}
+            require_equal(metrics.get("engine"), "vllm", f"engine of {address}")
             for name, expected in (("kv_block_size", KV_BLOCK_TOKENS), ("kv_blocks", KV_BLOCKS), ("model", MODEL)):
-                # Not every page shows these; what is shown must be right.
-                require_equal(state["metrics"].get(name, expected), expected, f"{name} of {address}")
-        return self._wait_for_idle()
+                # Not every gateway shows these; what is shown must be right.
+                require_equal(metrics.get(name, expected), expected, f"{name} of {address}")
+        return detail
 
     def under_load(self) -> str:
-        """With more streams than the servers run at once, each figure is one the page showed moments before."""
-        seen: dict[str, deque[tuple[float, Reading]]] = {server.address: deque(maxlen=100) for server in self._servers}
-        most_waiting = 0
-        missed: list[str] = []
+        """With more streams than the servers run at once, the figures are those the pages showed moments before.
+
+        A round in which the gateway knows nothing fresh of a server, because that was too busy to answer, does not
+        count.
+        """
+        looks = {server.address: deque[Reading](maxlen=_LOOKS) for server in self._servers}
+        agreeing, unknown, most_waiting = 0, 0, 0
+        differing: list[str] = []
         with self._streams(_STREAMS_PER_SERVER * len(self._servers)):
-            self._sample_until(lambda: any(history[-1][1].waiting for history in seen.values()), seen)
-            warm_up_ends = time.monotonic() + _MAX_AGE_SECONDS
-            self._sample_until(lambda: time.monotonic() > warm_up_ends, seen)
-            for _ in range(_ROUNDS):
+            self._look_until_queued(looks)
+            deadline = time.monotonic() + _LOAD_SECONDS
+            while agreeing < _AGREEING_ROUNDS and time.monotonic() < deadline:
                 states = self._gateway.endpoint_states(MODEL)
-                self._sample(seen)
-                readings = {address: Reading.of_state(states[address]) for address in seen}
-                differing = [_differing(address, readings[address], seen[address]) for address in seen]
-                missed += [text for text in differing if text][:1]
-                known = [reading for reading in readings.values() if reading]
-                most_waiting = max([most_waiting, *(reading.waiting for reading in known)])
-                require(all(reading.running for reading in known), f"a server has no work: {readings}")
+                self._look(looks)
+                readings = {address: Reading.of_state(states[address]) for address in looks}
+                wrong = [address for address, reading in readings.items() if not _agrees(reading, looks[address])]
+                if None in readings.values():
+                    unknown += 1
+                elif wrong:
+                    differing.append(f"gateway {readings[wrong[0]]}, page {list(looks[wrong[0]])}")
+                else:
+                    agreeing += 1
+                    most_waiting = max(most_waiting, *(reading.waiting for reading in readings.values() if reading))
                 time.sleep(_ROUND_SECONDS)
-        require(len(missed) <= _MISSED_ROUNDS, f"{len(missed)} of {_ROUNDS} rounds differ, such as {missed[-1:]}")
-        require(most_waiting > 0, "no request was ever seen waiting")
+        counts = f"{agreeing} rounds agree, {len(differing)} differ, {unknown} unknown"
+        require(len(differing) <= _DIFFERING_ROUNDS, f"{counts}; such as {differing[-1:]}")
+        require(agreeing >= _AGREEING_ROUNDS, f"{counts} within {_LOAD_SECONDS:.0f} s {differing[-1:]}")
+        require(most_waiting > 0, f"{counts}; no request was ever seen waiting")
         last = ", ".join(
-            f"{h[-1][1].running} + {h[-1][1].waiting} waiting, KV {h[-1][1].kv:.2f}" for h in seen.values()
+            f"{look[-1].running} + {look[-1].waiting} waiting, KV {look[-1].kv:.2f}" for look in looks.values()
         )
-        return f"{_ROUNDS - len(missed)} of {_ROUNDS} rounds agree; at the end {last}"
+        return f"{counts}; at the end {last}"
 
     def idle_again(self) -> str:
         """Streams that the clients left are ended at the servers, and the gateway sees that."""
@@ -142,17 +151,21 @@ class MetricsChecks:
             )
             time.sleep(_ROUND_SECONDS)
 
-    def _sample(self, seen: dict[str, deque[tuple[float, Reading]]]) -> None:
+    def _look(self, looks: dict[str, deque[Reading]]) -> None:
         for server in self._servers:
-            seen[server.address].append((time.monotonic(), Reading.of_page(server.metrics_page())))
+            looks[server.address].append(Reading.of_page(server.metrics_page()))
 
-    def _sample_until(self, done: Callable[[], bool], seen: dict[str, deque[tuple[float, Reading]]]) -> None:
+    def _look_until_queued(self, looks: dict[str, deque[Reading]]) -> None:
+        """Look at the pages until all servers run something, one has a queue, and there are enough looks."""
         deadline = time.monotonic() + _SETTLE_SECONDS
-        self._sample(seen)
-        while not done():
-            require(time.monotonic() < deadline, f"no queue after {_SETTLE_SECONDS:.0f} s")
+        while True:
+            self._look(looks)
+            last = [history[-1] for history in looks.values()]
+            full = all(len(history) == _LOOKS for history in looks.values())
+            if full and all(reading.running for reading in last) and any(reading.waiting for reading in last):
+                return
+            require(time.monotonic() < deadline, f"no queue after {_SETTLE_SECONDS:.0f} s: {last}")
             time.sleep(_ROUND_SECONDS)
-            self._sample(seen)
 
     @contextmanager
     def _streams(self, count: int) -> Iterator[None]:
@@ -164,31 +177,24 @@ class MetricsChecks:
                 yield
             finally:
                 leaving.set()
-        _raise_first([error for future in futures if (error := future.exception())])
+        for future in futures:
+            future.result()
 
     def _stream(self, number: int, leaving: threading.Event) -> None:
         """Read one stream after the other until *leaving* is set, and abandon the last one."""
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": f"stream {number}"}],
+            "max_tokens": _STREAM_TOKENS,
+            "stream": True,
+            "ignore_eos": True,
+        }
         while not leaving.is_set():
-            with self._client.chat.completions.create(
-                model=MODEL,
-                messages=[{"role": "user", "content": f"stream {number}"}],
-                max_tokens=_STREAM_TOKENS,
-                stream=True,
-                extra_body={"ignore_eos": True},
-            ) as stream:
-                for _ in stream:
+            with opened_stream(self._gateway.port, "/v1/chat/completions", body) as parts:
+                for _ in parts:
                     if leaving.is_set():
                         break
 
 
-def _differing(address: str, reading: Reading | None, history: Iterable[tuple[float, Reading]]) -> str:
-    """Say how *reading* differs from what the page showed of late; empty if it does not."""
-    recent = [page for at, page in history if time.monotonic() - at <= _MAX_AGE_SECONDS]
-    if reading is not None and reading.lies_among(recent):
-        return ""
-    return f"{address}: the gateway says {reading}, the page said {recent}"
-
-
-def _raise_first(errors: Sequence[BaseException]) -> None:
-    if errors:
-        raise errors[0]
+def _agrees(reading: Reading | None, looks: Sequence[Reading]) -> bool:
+    return reading is not None and reading.running > 0 and reading.lies_among(looks)

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,12 +21,15 @@ class EchoServer:
 
     Attributes:
         port: Where it listens.
-        requests: Every request it got but for pages of metrics and models, oldest first.
+        requests: Every request of a client, oldest first.
+        delay_seconds: Before each answer.
+        status: Of each answer.
     """
 
     port: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     delay_seconds: float = 0.0
+    status: int = 200
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
@@ -36,16 +38,16 @@ class EchoServer:
         facts = {
             "method": request.method,
             "path": request.raw_path,
-            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "headers": {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers},
             "bytes": len(body),
             "sha256": hashlib.sha256(body).hexdigest(),
             "body": body[:4096].decode("latin-1"),
         }
-        if request.path in {"/metrics", "/v1/models", "/load"}:
-            return web.Response(status=404)
+        if request.headers.get("User-Agent") == "inference-gateway":
+            return web.Response(status=404)  # the picker looks for a metrics page
         self.requests.append(facts)
         await asyncio.sleep(self.delay_seconds)
-        return web.json_response(facts, headers={"x-echo": "1"})
+        return web.json_response(facts, status=self.status, headers={"x-echo": "1"})
 
     @staticmethod
     async def _websocket(request: web.Request) -> web.StreamResponse:
@@ -187,4 +189,69 @@ async def http2_front(folder: Path, port: int, upstream_port: int, envoy: Path) 
         process.wait()
 
 
-PYTHON = sys.executable
+@dataclass(slots=True)
+class HeldServer:
+    """Streams chats that do not end before they are told to.
+
+    Attributes:
+        port: Where it listens.
+        started: Streams begun since the start.
+        release: Set it to let every stream go on to its end.
+        hold_headers: Hold the whole answer instead of what follows the first event.
+    """
+
+    port: int = 0
+    started: int = 0
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    hold_headers: bool = False
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        self.started += 1
+        if self.hold_headers:
+            await self.release.wait()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        await response.write(chat_event("first"))
+        await self.release.wait()
+        await response.write(chat_event("last") + usage_event(prompt=11, completion=2) + DONE)
+        return response
+
+
+@asynccontextmanager
+async def held_server() -> AsyncIterator[HeldServer]:
+    server = HeldServer()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", server._handle)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.port = runner.addresses[0][1]
+    try:
+        yield server
+    finally:
+        server.release.set()
+        await runner.cleanup()
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def chat_event(content: str, **fields: Any) -> bytes:
+    """One event of a streamed chat."""
+    choice = {"index": 0, "delta": {"role": "assistant", "content": content}, "finish_reason": None}
+    document = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "served",
+        "choices": [choice],
+        **fields,
+    }
+    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+
+
+def usage_event(*, prompt: int, completion: int) -> bytes:
+    """The event of a streamed chat that holds nothing but usage."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return chat_event("", choices=[], usage=usage)

@@ -1,6 +1,7 @@
 """A gateway of real processes on loopback: Envoy from the wheel and the endpoint picker beside it."""
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -132,6 +133,10 @@ class StandaloneGateway:
         if process is not None:
             process.kill()
             process.wait()
+
+    def add_arguments(self, *arguments: str) -> None:
+        """Add to the arguments of the picker before its start, such as the path of a file in `folder`."""
+        self._arguments += arguments
 
     async def start_picker(self, *arguments: str) -> None:
         """Start the picker and wait until it decides requests; *arguments* are added to those of the gateway."""
@@ -285,8 +290,12 @@ class StandaloneGateway:
     async def get(self, path: str, **options: Any) -> Reply:
         return await self.request("GET", path, **options)
 
-    async def post(self, path: str, json: Any = None, **options: Any) -> Reply:
-        return await self.request("POST", path, json=json, **options)
+    async def post(self, path: str, document: Any, *, headers: Mapping[str, str] | None = None) -> Reply:
+        """Post a JSON document."""
+        body = io.BytesIO(json.dumps(document).encode())
+        return await self.request(
+            "POST", path, data=body, headers={"Content-Type": "application/json", **(headers or {})}
+        )
 
     async def chat(self, model: str, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Reply:
         """A small chat."""

@@ -134,6 +134,22 @@ async def test_a_child_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     assert bench.reports == ["child did not end in time and is killed"]
 
 
+async def test_a_child_with_nothing_to_finish_is_killed_without_a_word(bench: Bench) -> None:
+    async with bench.supervisor as supervisor:
+        await supervisor.start(bench.spec(DEAF, stop_timeout_seconds=0.0))
+    assert not alive(bench.pids()[0])
+    assert bench.reports == []
+
+
+async def test_one_started_in_place_of_another_takes_its_turn(bench: Bench) -> None:
+    async with bench.supervisor as supervisor:
+        first = await supervisor.start(bench.spec(SERVE, name="first", restart=False))
+        second = await supervisor.start(bench.spec(SERVE, name="second"))
+        await supervisor.kill(first)
+        again = await supervisor.start(first.spec, in_place_of=first)
+        assert again.place < second.place
+
+
 async def test_force_does_not_wait(bench: Bench) -> None:
     async def endless() -> None:
         await asyncio.sleep(3600)

@@ -3,20 +3,23 @@
 Every field says its unit, its default and why. The configuration reference in docs/ is generated from here.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, CliApp, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from envoy_config.settings import UsageSource
 
 _MAX_DIRECTORY_BYTES = 80
 API_VERSION = "config.inferencegateway.dev/v1alpha1"
+KIND = "EndpointPickerSettings"
 
 
 class SettingsProblem(Exception):
@@ -59,6 +62,10 @@ def parse_host_port(text: str) -> HostPort:
     return HostPort(host=host.strip("[]") or "127.0.0.1", port=int(port))
 
 
+def _split(value: object) -> object:
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
 class PickerSettings(BaseSettings):
     """The endpoint picker beside one Envoy."""
 
@@ -66,21 +73,21 @@ class PickerSettings(BaseSettings):
         env_prefix="IGW_",
         frozen=True,
         extra="forbid",
-        populate_by_name=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_prog_name="endpoint-picker",
+        cli_shortcuts={"manifest": "f"},
+        allow_inf_nan=False,
     )
 
     source: Annotated[Source, Field(description="Where resources come from.")] = Source.FILES
     manifest: Annotated[
         list[str],
-        Field(
-            validation_alias=AliasChoices("f", "manifest"),
-            description="Manifest file, folder, glob, or - for standard input; repeatable.",
-        ),
+        NoDecode,
+        BeforeValidator(_split),
+        Field(description="Manifest file, folder, glob, or - for standard input; repeatable, or a comma list."),
     ] = []
     envoy_dir: Annotated[
         str, Field(description="Absolute folder for Envoy's files and both Unix sockets; at most 80 bytes long.")
@@ -138,7 +145,7 @@ class PickerSettings(BaseSettings):
         float, Field(gt=0, le=60, description="How long one attempt may take to connect to a model server.")
     ] = 2.0
     stream_idle_timeout_seconds: Annotated[
-        float, Field(gt=0, description="Silence on a client's stream that ends it, seconds.")
+        float, Field(gt=0, le=86_400, description="Silence on a client's stream that ends it, seconds.")
     ] = 300.0
     in_flight_limit_seconds: Annotated[
         float, Field(gt=0, description="A request whose end is never reported leaves the ledger after so long.")
@@ -153,33 +160,50 @@ class PickerSettings(BaseSettings):
     ] = 5.0
 
 
-def _read_file(path: str) -> dict[str, object]:
-    """Return the settings in a configuration file, names in snake case.
+class _SettingsFile(PydanticBaseSettingsSource):
+    """Reads the configuration file that the sources before it name; what is wrong with it goes to *problems*."""
 
-    Raises:
-        SettingsProblem: It cannot be read or is not of this kind.
-    """
+    def __init__(self, settings_cls: type[BaseSettings], problems: list[str]) -> None:
+        super().__init__(settings_cls)
+        self._problems = problems
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
+        """Return nothing: the file is read as a whole."""
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, object]:
+        path = self.current_state.get("config")
+        if not isinstance(path, str) or not path:
+            return {}
+        values, problems = _read_file(path)
+        self._problems.extend(f"{path}: {problem}" for problem in problems)
+        return values
+
+
+def _read_file(path: str) -> tuple[dict[str, object], list[str]]:
+    """Return the known settings in a configuration file, names in snake case, and what is wrong with it."""
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsProblem([f"{path}: {error}"]) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return {}, [str(error)]
     if not isinstance(document, dict) or document.get("apiVersion") != API_VERSION:
-        raise SettingsProblem([f"{path}: apiVersion must be {API_VERSION}"])
-    if document.get("kind") != "EndpointPickerSettings":
-        raise SettingsProblem([f"{path}: kind must be EndpointPickerSettings"])
-    values = {k: v for k, v in document.items() if k not in {"apiVersion", "kind", "metadata"}}
-    known = {_camel(name): name for name in PickerSettings.model_fields}
-    if unknown := sorted(set(values) - set(known)):
-        raise SettingsProblem([f"{path}: {name}: unknown setting" for name in unknown])
-    return {known[name]: value for name, value in values.items()}
+        return {}, [f"apiVersion must be {API_VERSION}"]
+    if document.get("kind") != KIND:
+        return {}, [f"kind must be {KIND}"]
+    values = {str(k): v for k, v in document.items() if k not in {"apiVersion", "kind", "metadata"}}
+    known = {file_key(name): name for name in PickerSettings.model_fields if name != "config"}
+    problems = [f"{name}: unknown setting" for name in sorted(set(values) - set(known))]
+    return {known[name]: value for name, value in values.items() if name in known}, problems
 
 
-def _camel(name: str) -> str:
+def file_key(name: str) -> str:
+    """Return the key of the setting *name* in a configuration file."""
     first, *rest = name.split("_")
     return first + "".join(part.title() for part in rest)
 
 
-def _with_file(values: dict[str, object]) -> type[PickerSettings]:
+def _with_file(problems: list[str]) -> type[PickerSettings]:
     class WithFile(PickerSettings):
         __doc__ = PickerSettings.__doc__
 
@@ -193,7 +217,7 @@ def _with_file(values: dict[str, object]) -> type[PickerSettings]:
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             del dotenv_settings, file_secret_settings
-            return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+            return init_settings, env_settings, _SettingsFile(settings_cls, problems)
 
     return WithFile
 
@@ -205,32 +229,37 @@ def read_settings(arguments: Sequence[str]) -> PickerSettings:
         SettingsProblem: Everything that is wrong, at once.
         SystemExit: ``--help``, or an argument that does not exist.
     """
+    problems: list[str] = []
     try:
-        settings = CliApp.run(PickerSettings, cli_args=list(arguments))
-        if settings.config:
-            settings = CliApp.run(_with_file(_read_file(settings.config)), cli_args=list(arguments))
+        settings = CliApp.run(_with_file(problems), cli_args=list(arguments))
     except ValidationError as error:
-        problems = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise SettingsProblem(problems) from error
+        found = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise SettingsProblem([*problems, *found]) from error
     except SettingsError as error:
-        raise SettingsProblem([str(error)]) from error
-    if problems := _check(settings):
+        raise SettingsProblem([*problems, str(error)]) from error
+    if problems := [*problems, *_check(settings)]:
         raise SettingsProblem(problems)
     return settings
 
 
+def _address_problem(text: str, *, of_envoy: bool = False) -> str:
+    """Return what is wrong with HOST:PORT, empty if nothing; Envoy binds IP addresses only."""
+    try:
+        host = parse_host_port(text).host
+        if of_envoy:
+            ipaddress.ip_address(host)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _check(settings: PickerSettings) -> list[str]:
-    problems: list[str] = []
-    for name in ("listen", "admin"):
-        try:
-            parse_host_port(getattr(settings, name))
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-    if settings.grpc_listen:
-        try:
-            parse_host_port(settings.grpc_listen)
-        except ValueError as error:
-            problems.append(f"grpc_listen: {error}")
+    found = {
+        "listen": _address_problem(settings.listen, of_envoy=True),
+        "admin": _address_problem(settings.admin),
+        "grpc_listen": _address_problem(settings.grpc_listen) if settings.grpc_listen else "",
+    }
+    problems = [f"{name}: {problem}" for name, problem in found.items() if problem]
     if bool(settings.grpc_tls_cert_file) != bool(settings.grpc_tls_key_file):
         problems.append("grpc_tls_cert_file and grpc_tls_key_file go together")
     if not settings.manifest:

@@ -71,6 +71,7 @@ class EnvoyFiles:
         self._clock = clock
         self._written: dict[str, Json] = {}
         self._departed: dict[str, tuple[Json, float]] = {}  # cluster name -> (cluster, when it may go)
+        self._objections: dict[str, str] = {}  # by path, Envoy's words about what is written there
 
     async def apply(self, files: Mapping[str, Json], *, before_routes: Callable[[], None]) -> Outcome:
         """Bring Envoy to *files*; *before_routes* is called when every cluster can be dialled.
@@ -83,17 +84,34 @@ class EnvoyFiles:
         for path, content in files.items():
             if path.startswith(("eds/", "sds/")) or path == names.BOOTSTRAP_FILE:
                 self._write(path, content)
-        refused = ""
-        if self._write(names.CLUSTERS_FILE, clusters) and running is not None:
-            refused = await self._await_version(lambda v: v.clusters, clusters, running)
+        objections = [await self._bring(names.CLUSTERS_FILE, clusters, lambda v: v.clusters, running)]
         before_routes()
         for path, content in files.items():
-            if path.startswith("rds/") and self._write(path, content) and running is not None:
+            if path.startswith("rds/"):
                 listener = cast("str", cast("list[Json]", content["resources"])[0]["name"])
-                refused = refused or await self._await_version(partial(_route_version, listener), content, running)
-        if self._write(names.LISTENERS_FILE, files[names.LISTENERS_FILE]) and running is not None:
-            refused = refused or await self._await_version(lambda v: v.listeners, files[names.LISTENERS_FILE], running)
+                objections.append(await self._bring(path, content, partial(_route_version, listener), running))
+        listeners = files[names.LISTENERS_FILE]
+        objections.append(await self._bring(names.LISTENERS_FILE, listeners, lambda v: v.listeners, running))
+        refused = next((objection for objection in objections if objection), "")
         return Outcome(accepted=not refused, running=running is not None, message=refused)
+
+    async def _bring(
+        self, path: str, content: Json, read: Callable[[EnvoyVersions], str], running: EnvoyVersions | None
+    ) -> str:
+        """Write one file and wait until Envoy has it; return its objection, also to what was written before."""
+        written = self._write(path, content)
+        if running is None or (not written and path not in self._objections):
+            self._objections.pop(path, None)
+            return ""
+        if written:
+            before = await self._admin.versions() or running
+            objection = await self._await_version(read, content, before)
+        else:
+            objection = "" if read(running) == content["version_info"] else self._objections[path]
+        self._objections.pop(path, None)
+        if objection:
+            self._objections[path] = objection
+        return objection
 
     async def _await_version(self, read: Callable[[EnvoyVersions], str], content: Json, before: EnvoyVersions) -> str:
         """Wait until Envoy has taken over *content*; return why not, empty if it has."""
@@ -142,12 +160,18 @@ class EnvoyFiles:
         """Whether there are departed clusters to be removed later."""
         return bool(self._departed)
 
+    @property
+    def overdue(self) -> bool:
+        """Whether some of them may go now."""
+        return any(until <= self._clock() for _, until in self._departed.values())
+
     def _write(self, path: str, content: Json) -> bool:
         """Replace one file if its content differs; return whether it did."""
         if self._written.get(path) == content:
             return False
         target = self._directory / path
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = target.with_name(target.name + ".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

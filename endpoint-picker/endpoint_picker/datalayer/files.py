@@ -1,6 +1,7 @@
 """Resources from manifest files: files, folders, globs and standard input."""
 
 import glob
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,12 +38,14 @@ class LoadedManifests:
         problems: Everything wrong, in file order.
         ignored: Documents of kinds that play no part here.
         files: Files that were read.
+        streams: Paths that cannot be read again.
     """
 
     located: tuple[LocatedResource, ...] = ()
     problems: tuple[Problem, ...] = ()
     ignored: tuple[IgnoredDocument, ...] = ()
     files: tuple[str, ...] = ()
+    streams: frozenset[str] = frozenset()
 
     @property
     def resources(self) -> tuple[Resource, ...]:
@@ -60,13 +63,53 @@ class _Findings:
     def fail(self, source: str, message: str) -> None:
         self.problems.append(Problem(source, 0, "", "", (), message))
 
+    def keep(self, path: str, earlier: LoadedManifests) -> None:
+        """Take over what a stream held when it was read."""
+        source = _source_of(path)
+        self.located.extend(entry for entry in earlier.located if entry.source == source)
+        self.ignored.extend(entry for entry in earlier.ignored if entry.source == source)
+        self.files.append(path)
+
+
+def _source_of(path: str) -> str:
+    """Return the name of a path in problems."""
+    return "<stdin>" if path == STDIN else path
+
+
+def is_stream(path: str) -> bool:
+    """Return whether *path* can be read only once: standard input, a pipe or the like."""
+    if path == STDIN:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
 
 def expand(path: str) -> tuple[list[str], str]:
-    """Return the files that *path* (file, folder or glob) stands for, sorted, and what is wrong, empty if nothing."""
-    if Path(path).is_dir():
-        files = sorted(str(p) for p in Path(path).rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+    """Return the files that *path* (file, folder or glob) stands for, sorted, and what is wrong, empty if nothing.
+
+    In a folder, names that begin with a dot are left out: editors' files, and the copies behind a mounted ConfigMap.
+    """
+    try:
+        return _expand(path)
+    except (OSError, ValueError) as error:
+        return [], f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _expand(path: str) -> tuple[list[str], str]:
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted(
+            str(p)
+            for p in folder.rglob("*")
+            if p.suffix in _SUFFIXES
+            and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+            and p.is_file()
+        )
         return files, "" if files else "the folder holds no .yaml, .yml or .json file"
-    if Path(path).exists():
+    if folder.exists():
         return [path], ""
     if glob.has_magic(path):
         files = sorted(p for p in glob.glob(path, recursive=True) if Path(p).is_file())  # noqa: PTH207 - absolute globs
@@ -87,18 +130,26 @@ def _read(source: str, findings: _Findings) -> None:
     if len(text) > MAX_FILE_BYTES:
         findings.fail(source, f"larger than {MAX_FILE_BYTES} bytes")
         return
-    parsed = parse_manifests(text, "<stdin>" if source == STDIN else source)
+    parsed = parse_manifests(text, _source_of(source))
     findings.located.extend(parsed.resources)
     findings.problems.extend(parsed.problems)
     findings.ignored.extend(parsed.ignored)
     findings.files.append(source)
 
 
-def load_manifests(paths: Sequence[str]) -> LoadedManifests:
-    """Read every manifest that *paths* stand for (``-``: standard input) and report every problem at once."""
+def load_manifests(paths: Sequence[str], *, earlier: LoadedManifests | None = None) -> LoadedManifests:
+    """Read every manifest that *paths* stand for (``-``: standard input) and report every problem at once.
+
+    Streams can be read once only; what they held is taken from *earlier* where that is given.
+    """
     findings = _Findings()
     seen: set[str] = set()
     for path in paths:
+        if earlier is not None and path in earlier.streams:
+            if path not in seen:
+                seen.add(path)
+                findings.keep(path, earlier)
+            continue
         files, problem = ([STDIN], "") if path == STDIN else expand(path)
         if problem:
             findings.fail(path, problem)
@@ -108,7 +159,11 @@ def load_manifests(paths: Sequence[str]) -> LoadedManifests:
                 _read(file, findings)
     findings.problems.extend(find_duplicates(findings.located))
     return LoadedManifests(
-        tuple(findings.located), tuple(findings.problems), tuple(findings.ignored), tuple(findings.files)
+        tuple(findings.located),
+        tuple(findings.problems),
+        tuple(findings.ignored),
+        tuple(findings.files),
+        earlier.streams if earlier is not None else frozenset(path for path in paths if is_stream(path)),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from endpoint_picker.datalayer.files import STDIN, LoadedManifests, expand, load_manifests
+from endpoint_picker.datalayer.files import LoadedManifests, expand, load_manifests
 
 _POLL_SECONDS: Final = 0.25
 _SETTLE_SECONDS: Final = 0.05
@@ -36,23 +36,25 @@ class ManifestWatch:
     """Follows a set of manifest paths.
 
     Args:
-        paths: Files, folders and globs; standard input was read once and never changes.
+        paths: Files, folders and globs; standard input and other streams were read once and never change.
         first: What the paths held at the start.
     """
 
     def __init__(self, paths: Sequence[str], first: LoadedManifests) -> None:
-        self._paths = [path for path in paths if path != STDIN]
+        self._paths = tuple(paths)
+        self._followed = tuple(path for path in paths if path not in first.streams)
+        self._first = first
         self._last = first
-        self._from_stdin = tuple(entry for entry in first.located if entry.source == "<stdin>")
 
     async def changes(self) -> AsyncIterator[LoadedManifests]:
         """Yield the whole content after every change of it, for ever."""
         seen: Signature | None = None  # what was loaded may be older than the first look
         while True:
-            now = signature(self._paths)
+            now = await self._look()
             if now != seen:
                 seen = await self._settled(now)
-                loaded = self._load()
+                # in a thread: large manifests take seconds
+                loaded = await asyncio.to_thread(load_manifests, self._paths, earlier=self._first)
                 if (loaded.located, loaded.problems) != (self._last.located, self._last.problems):
                     self._last = loaded
                     yield loaded
@@ -62,14 +64,12 @@ class ManifestWatch:
         """Return the signature once it stands still, so that half a save is not read."""
         for _ in range(_SETTLE_LOOKS):
             await asyncio.sleep(_SETTLE_SECONDS)
-            later = signature(self._paths)
+            later = await self._look()
             if later == now:
                 break
             now = later
         return now
 
-    def _load(self) -> LoadedManifests:
-        loaded = load_manifests(self._paths)
-        if not self._from_stdin:
-            return loaded
-        return LoadedManifests((*self._from_stdin, *loaded.located), loaded.problems, loaded.ignored, loaded.files)
+    async def _look(self) -> Signature:
+        """Return the present signature; a slow file system does not hold up requests."""
+        return await asyncio.to_thread(signature, self._followed)

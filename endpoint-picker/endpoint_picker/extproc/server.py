@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import grpc
@@ -15,6 +15,7 @@ from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingRespon
 from endpoint_picker.extproc.session import BodyMode, DecisionWanted, ExtProcSession
 from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
 from endpoint_picker.requestcontrol.ports import Clock
+from endpoint_picker.requestcontrol.request_ids import safe_request_id
 from envoy_config import names
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class _Exchange:
     session: ExtProcSession
     own: bool
     started: float
+    correlation_id: str = ""
     forward: Forward | None = None
+    answer: Answer | None = None
     sent: bool = False
     first_byte: float | None = None
 
@@ -127,19 +130,32 @@ class ExternalProcessor:
                 return await self._decide(exchange, step)
             self._note_progress(exchange)
         except EndpointPickerError as error:
-            return session.answered(error_answer(error))
+            if session.request_answered:
+                raise  # too late for an answer; the data plane must not wait for one
+            return self._answer(exchange, error_answer(error))
         except Exception:  # one stream is the unit that ends here
             logger.exception("request could not be handled")
+            if session.request_answered:
+                raise
             msg = "The gateway failed to handle the request."
-            return session.answered(error_answer(InternalFailure(msg)))
+            return self._answer(exchange, error_answer(InternalFailure(msg)))
         return step
 
     async def _decide(self, exchange: _Exchange, wanted: DecisionWanted) -> list[ProcessingResponse]:
         if (answer := self._director.answer_early(wanted.head)) is not None:
-            return exchange.session.answered(answer)
+            return self._answer(exchange, answer)
         forward = await self._director.decide(wanted.head, wanted.body)
+        exchange.correlation_id = forward.correlation_id
+        answers = exchange.session.forwarded(forward)
         exchange.forward = forward
-        return exchange.session.forwarded(forward)
+        return answers
+
+    @staticmethod
+    def _answer(exchange: _Exchange, answer: Answer) -> list[ProcessingResponse]:
+        """Return the messages that answer the request here, joined to the decision if there was one."""
+        exchange.correlation_id = answer.correlation_id or exchange.correlation_id
+        exchange.answer = replace(answer, correlation_id=exchange.correlation_id)
+        return exchange.session.answered(exchange.answer)
 
     def _note_progress(self, exchange: _Exchange) -> None:
         if exchange.forward is not None and exchange.first_byte is None and exchange.session.response.body_bytes:
@@ -147,37 +163,49 @@ class ExternalProcessor:
             self._director.first_token(exchange.forward.correlation_id)
 
     def _settle(self, exchange: _Exchange) -> None:
-        forward = exchange.forward
-        if forward is None:
-            return
-        response = exchange.session.response
         if not exchange.sent:
-            self._director.abandon(forward.correlation_id)
+            if exchange.correlation_id:
+                self._director.abandon(exchange.correlation_id)
         elif exchange.own:
-            self._director.note_usage(forward.correlation_id, response.usage)
+            if exchange.forward is not None:
+                self._director.note_usage(exchange.correlation_id, exchange.session.response.usage)
         else:
-            self._director.completed(self._completed(exchange, forward))
+            self._director.completed(self._completed(exchange))
 
-    def _completed(self, exchange: _Exchange, forward: Forward) -> CompletedRequest:
+    def _completed(self, exchange: _Exchange) -> CompletedRequest:
         """Return the end of a request as this stream saw it."""
         now = self._clock()
-        head, response, first = exchange.session.head, exchange.session.response, exchange.first_byte
-        return CompletedRequest(
-            correlation_id=forward.correlation_id,
-            request_id=forward.request_id,
+        head, forward, answer = exchange.session.head, exchange.forward, exchange.answer
+        seen = CompletedRequest(
+            correlation_id=exchange.correlation_id,
+            request_id=safe_request_id(head.headers.get(names.REQUEST_ID_HEADER, "")),
             method=head.method,
             path=head.path.partition("?")[0],
-            route=forward.route,
-            cluster=forward.cluster,
-            address=response.served or (forward.addresses[0] if forward.addresses else ""),
-            attempts=1,
+            duration_seconds=now - exchange.started,
+            started_at=self._wall_clock() - (now - exchange.started),
+        )
+        if answer is not None:
+            return replace(
+                seen, status=answer.status, details=names.ANSWERED_BY_PICKER, response_bytes=len(answer.body)
+            )
+        response, first = exchange.session.response, exchange.first_byte
+        seen = replace(
+            seen,
             status=response.status,
             details="" if response.complete else "stream_ended_early",
             client_gone=not response.complete,
             usage=response.usage,
             ttft_seconds=None if first is None else first - exchange.started,
-            duration_seconds=now - exchange.started,
             body_seconds=None if first is None else now - first,
             response_bytes=response.body_bytes,
-            started_at=self._wall_clock() - (now - exchange.started),
+        )
+        if forward is None:
+            return seen
+        return replace(
+            seen,
+            request_id=forward.request_id,
+            route=forward.route,
+            cluster=forward.cluster,
+            address=response.served or (forward.addresses[0] if forward.addresses else ""),
+            attempts=1 if forward.addresses else 0,
         )

@@ -6,6 +6,7 @@
                 request headers, body to come             BODY
     BODY        chunk, more to come                       BODY
                 last chunk, or trailers                   DECIDING
+                response headers (not the upstream's)     RESPONSE
     DECIDING    `forwarded`                               RESPONSE
                 `answered`                                DONE
     RESPONSE    response headers, body, trailers          RESPONSE
@@ -131,7 +132,7 @@ class ExtProcSession:
             InvalidRequest: The message does not belong here.
             RequestTooLarge: The body exceeds the bound.
         """
-        if message.HasField("protocol_config"):
+        if self._state is State.HEADERS and message.HasField("protocol_config"):
             self._request_mode = _body_mode(message.protocol_config.request_body_mode)
             self._response_mode = _body_mode(message.protocol_config.response_body_mode)
         match message.WhichOneof("request"):
@@ -171,7 +172,8 @@ class ExtProcSession:
         if self._body_bytes > self._max_body_bytes:
             msg = f"The request body is larger than {self._max_body_bytes} bytes."
             raise RequestTooLarge(msg, limit_bytes=self._max_body_bytes)
-        self._chunks.append(chunk)
+        if chunk:
+            self._chunks.append(chunk)
         if self._request_mode is BodyMode.BUFFERED_PARTIAL and not end:
             msg = "The request body is larger than the data plane shows to its endpoint picker."
             raise RequestTooLarge(msg, limit_bytes=self._body_bytes)
@@ -181,6 +183,9 @@ class ExtProcSession:
 
     def _request_trailers(self) -> DecisionWanted | list[ProcessingResponse]:
         if self._state is State.BODY:
+            if self._request_mode is not BodyMode.FULL_DUPLEX:
+                msg = "Trailers without a body are not supported."
+                raise InvalidRequest(msg)
             self._trailers = True
             return self._want_decision()
         if self._state is State.HEADERS:
@@ -201,15 +206,19 @@ class ExtProcSession:
     # -- decisions in -----------------------------------------------------------------------------------------------
 
     def forwarded(self, forward: Forward) -> list[ProcessingResponse]:
-        """Return the answers that send the request on."""
+        """Return the answers that send the request on; if they cannot be made, the request stays undecided."""
+        answers = self._answers_of(forward)
         self._state = State.RESPONSE
         self._may_strip = forward.strip_usage
+        self._chunks = []
+        return answers
+
+    def _answers_of(self, forward: Forward) -> list[ProcessingResponse]:
         if self._at_headers:
             return [messages.forward_at_headers(forward)]
         if self._request_mode is not BodyMode.FULL_DUPLEX:
             return [messages.forward_at_body(forward, sized="content-length" in self._head.headers)]
         body = forward.body if forward.body is not None else self._chunks[0]
-        self._chunks = []
         answers = [messages.forward_at_headers(forward, content_length=len(body))]
         answers.extend(messages.streamed_request_body(body, end_of_stream=not self._trailers))
         if self._trailers:
@@ -227,8 +236,10 @@ class ExtProcSession:
     # -- the answer passing by --------------------------------------------------------------------------------------
 
     def _response_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
-        if self._state is not State.RESPONSE:
+        if self._state is State.DONE:
             return []
+        self._state = State.RESPONSE  # before a decision: the data plane itself answers, such as 413
+        self._chunks = []
         headers = messages.read_headers(message.response_headers.headers)
         status = headers.get(":status", "")
         self.response.status = int(status) if status.isascii() and status.isdigit() else 0
@@ -238,12 +249,15 @@ class ExtProcSession:
         self._stripping = self._may_strip and kind.startswith("text/event-stream")
         if message.response_headers.end_of_stream:
             self._complete()
+        elif self._response_mode is BodyMode.NONE:
+            self.response.complete = True  # as far as it is shown; trailers may follow
         return [messages.go_on_response_headers(remove=("content-length",) if self._stripping else ())]
 
     def _response_body(self, chunk: bytes, *, end: bool) -> list[ProcessingResponse]:
         if self._state is not State.RESPONSE:
             return []
         self.response.body_bytes += len(chunk)
+        self.response.complete = False
         if self._reader is not None:
             self._reader.feed(chunk)
         out: bytes | None = None

@@ -1,7 +1,7 @@
 """The director: from a request's head and body to a decision, and from its end back to the ledger."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -29,6 +29,8 @@ _USAGE_STREAMS = frozenset({BodyKind.CHAT, BodyKind.COMPLETIONS})
 """Kinds whose streams carry usage only when asked for."""
 _RESPONSE_VALUE_LENGTH = 256
 _RECENT_DECISIONS = 20
+_SETTLED_KEPT = 16_384
+"""Ends remembered, so that one that is reported twice counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class Director:
         self._sequence = 0
         self._pending: dict[str, PendingRequest] = {}
         self._by_request_id: dict[str, str] = {}
+        self._settled: OrderedDict[str, None] = OrderedDict()
         self._recent: deque[tuple[InferenceRequest, SchedulingDecision]] = deque(maxlen=_RECENT_DECISIONS)
 
     # -- the way in -------------------------------------------------------------------------------------------------
@@ -160,6 +163,9 @@ class Director:
         except EndpointPickerError as error:
             error.correlation_id = correlation_id
             self._remember(correlation_id, pending)
+            raise
+        except Exception:
+            self._forget(correlation_id)
             raise
         self._remember(correlation_id, pending)
         return forward
@@ -210,12 +216,12 @@ class Director:
         request = self._inference_request(draft, pool, choice)
         pending.target_model, pending.priority = request.target_model, request.priority
         pending.pool = pool.key.cluster_name
+        new_body, strip = self._new_body(draft.body, draft.parsed, choice)
         decision = self._schedule(pool, request)
         expected = request.max_output_tokens or self._settings.expected_output_tokens
         self._ledger.place(draft.correlation_id, decision.addresses[0], request.prompt_tokens, expected, self._clock())
         self._observer.began(draft.correlation_id, request.model)
         self._recent.append((request, decision))
-        new_body, strip = self._new_body(draft.body, draft.parsed, choice)
         metadata: dict[str, str | bool] = {
             names.CORRELATION_ID: draft.correlation_id,
             names.MODEL: request.model,
@@ -321,7 +327,13 @@ class Director:
         self._ledger.first_token(correlation_id)
 
     def completed(self, completed: CompletedRequest) -> None:
-        """Settle one request: release the ledger, count and log. Duplicates and strangers are counted once at most."""
+        """Settle one request: release the ledger, count and log. A second report of one end counts for nothing."""
+        if completed.correlation_id in self._settled:
+            return
+        if completed.correlation_id:
+            self._settled[completed.correlation_id] = None
+            if len(self._settled) > _SETTLED_KEPT:
+                self._settled.popitem(last=False)
         pending = self._forget(completed.correlation_id)
         if pending is not None:
             completed = _completed_with(completed, pending)

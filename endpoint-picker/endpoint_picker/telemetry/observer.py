@@ -13,6 +13,8 @@ from endpoint_picker.telemetry.metrics import PickerMetrics
 
 _SAMPLES: Final = 200
 _SPEED_WINDOW_SECONDS: Final = 10.0
+_MAX_RECORDS: Final = 4096
+"""Addresses of Services have records too, and nobody says when they are gone."""
 
 
 @dataclass(slots=True)
@@ -97,5 +99,7 @@ class PickerObserver:
     def _record(self, address: str) -> EndpointRecord:
         record = self._records.get(address)
         if record is None:
+            if len(self._records) >= _MAX_RECORDS:
+                del self._records[next(iter(self._records))]
             record = self._records[address] = EndpointRecord()
         return record

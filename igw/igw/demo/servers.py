@@ -73,7 +73,7 @@ def server_process(server: DemoServer) -> ChildSpec:
         ),
         is_ready=is_ready,
         ready_timeout_seconds=60.0,
-        stop_timeout_seconds=2.0,
+        stop_timeout_seconds=0.0,
         restart=False,
     )
 
