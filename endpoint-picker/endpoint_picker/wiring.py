@@ -163,6 +163,7 @@ class Picker:
         )
         self._health = HealthService()
         self._draining = False
+        self._unverified = True
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -261,6 +262,10 @@ class Picker:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._director.sweep()
+            if self._unverified and (outcome := await self._files.verify()) is not None:
+                self._unverified = False
+                if not outcome.accepted:
+                    self._judge(outcome)
             if self._files.overdue:
                 try:
                     await self._render(None)
@@ -295,17 +300,22 @@ class Picker:
         before = {(v.subject, v.type, v.status, v.message) for v in self._resolution.verdicts}
         outcome = await self._render(resolution)
         self._resolution = resolution
-        self._metrics.record_configuration(accepted=outcome.accepted)
-        self._state.took_over(resolution, outcome.message)
-        if not outcome.accepted:
-            logger.error("Envoy refused the configuration: %s", outcome.message)
-        else:
+        self._judge(outcome)
+        if outcome.accepted:
             logger.info("configuration taken over", extra={"resources": len(loaded.resources)})
         for verdict in resolution.verdicts:
             key = (verdict.subject, verdict.type, verdict.status, verdict.message)
             if verdict.status == "False" and key not in before:
                 subject = f"{verdict.subject.kind} {verdict.subject.namespace}/{verdict.subject.name}"
                 logger.warning("%s: %s=False (%s): %s", subject, verdict.type, verdict.reason, verdict.message)
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Report what Envoy made of its files; one that does not run yet is asked again later."""
+        self._unverified = not outcome.running
+        self._metrics.record_configuration(accepted=outcome.accepted)
+        self._state.took_over(self._resolution, outcome.message)
+        if not outcome.accepted:
+            logger.error("Envoy refused the configuration: %s", outcome.message)
 
     async def _render(self, wanted: Resolution | None) -> Outcome:
         """Bring Envoy to *wanted* (None: what is in force, again), one change after the other."""

@@ -1,10 +1,13 @@
 """Regular expressions of routes: those that Envoy (RE2) and Python read alike and evaluate in bounded time."""
 
 import re
+import warnings
 from functools import lru_cache
 from typing import Final
 
 _UNSUPPORTED_GROUP: Final = re.compile(r"\(\?(?!:|P<[A-Za-z_]\w*>|i\))")
+_CLASS: Final = re.compile(r"\[\^?(\]?[^\]]*)\]")
+_NESTED_SET: Final = re.compile(r"\[|--|&&|~~|\|\|")
 _MAX_REPETITIONS: Final = 2
 _MAX_OPTIONAL: Final = 4
 _MAX_VALUE_CHARACTERS: Final = 2048
@@ -27,14 +30,19 @@ def regex_problem(pattern: str) -> str:
     RE2 runs in linear time, Python's engine does not: repetition of what itself repeats or chooses is refused, and so
     are more than two repetitions of varying length or four optional parts.
     """
-    bare = _without_classes(_without_escapes(pattern))
+    unescaped = _without_escapes(pattern)
+    if any(_NESTED_SET.search(found[1]) for found in _CLASS.finditer(unescaped)):
+        return "sets within character classes are not supported"
+    bare = _without_classes(unescaped)
     if re.search(r"\\[1-9AZzGQEpPCX]", pattern) or _UNSUPPORTED_GROUP.search(bare):
         return "look-around, back-references and special escapes are not supported"
     if re.search(r"[*+?}][+]|\(\?>", bare):
         return "possessive repetition is not supported"
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as exc:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python warns of, RE2 reads differently
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as exc:
         return f"not a regular expression: {exc}"
     return _repetition_problem(bare)
 
@@ -44,7 +52,7 @@ def _without_escapes(pattern: str) -> str:
 
 
 def _without_classes(pattern: str) -> str:
-    return re.sub(r"\[\^?\]?[^\]]*\]", "_", pattern)
+    return _CLASS.sub("_", pattern)
 
 
 def _repetition_problem(bare: str) -> str:

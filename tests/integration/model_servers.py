@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import json
-import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from envoy_config.fields import extension, socket_address, typed
+from envoy_config.fields import extension, socket_address
 
 
 @dataclass(slots=True)
@@ -76,41 +75,59 @@ async def echo_server(port: int = 0) -> AsyncIterator[EchoServer]:
 
 @dataclass(slots=True)
 class ScriptedServer:
-    """Plays a raw answer, piece by piece, to every POST; other requests get 404.
+    """Answers every POST with bytes it was given, each piece in a packet and a chunk of its own; others get 404.
 
     Attributes:
         port: Where it listens.
-        pieces: What is written; each piece leaves in a packet of its own.
-        pause_seconds: Between two pieces.
-        end_seconds: Between the last piece and the end of the connection.
-        bodies: What was posted, oldest first.
-        reset_after: Cut the connection after so many pieces; None: never.
+        status: Code and phrase.
+        content_type: Of the answer.
+        pieces: The body.
+        end_seconds: How long after the last piece the end of the body comes.
+        heads: Heads of the requests, oldest first.
+        bodies: Their bodies.
     """
 
     port: int = 0
+    status: str = "200 OK"
+    content_type: str = "application/json"
     pieces: Sequence[bytes] = ()
-    pause_seconds: float = 0.0
     end_seconds: float = 0.0
+    heads: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+
+    def play(self, pieces: Sequence[bytes], *, content_type: str, status: str = "200 OK", end: float = 0.0) -> None:
+        """Give *pieces* as the answer to what comes next, and forget earlier requests."""
+        self.pieces, self.content_type, self.status, self.end_seconds = pieces, content_type, status, end
+        self.heads.clear()
+        self.bodies.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"POST"):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            if not head.startswith("POST"):
                 writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
                 await writer.drain()
                 return
-            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-            self.bodies.append(await reader.readexactly(int(fields.get(b"content-length", b"0"))))
-            for piece in self.pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(self.pause_seconds)
-            await asyncio.sleep(self.end_seconds)
+            fields = dict(line.lower().split(": ", 1) for line in head.splitlines() if ": " in line)
+            body = await reader.readexactly(int(fields["content-length"]))
+            self.heads.append(head)
+            self.bodies.append(body)
+            await self._answer(writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left
         finally:
             writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter) -> None:
+        fields = f"server: uvicorn\r\ncontent-type: {self.content_type}\r\nconnection: close"
+        writer.write(f"HTTP/1.1 {self.status}\r\n{fields}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+        for piece in self.pieces:
+            writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0)
+        await asyncio.sleep(self.end_seconds)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
 
 
 @asynccontextmanager
@@ -122,13 +139,6 @@ async def scripted_server() -> AsyncIterator[ScriptedServer]:
         yield script
     finally:
         server.close()
-
-
-def http_answer(body: bytes, *, status: str = "200 OK", content_type: str = "application/json") -> bytes:
-    """A whole answer that ends with the connection."""
-    return (
-        f"HTTP/1.1 {status}\r\nserver: uvicorn\r\ncontent-type: {content_type}\r\nconnection: close\r\n\r\n"
-    ).encode() + body
 
 
 @asynccontextmanager
@@ -150,43 +160,39 @@ async def http2_front(folder: Path, port: int, upstream_port: int, envoy: Path) 
             ],
         },
     )
-    document: Mapping[str, Any] = {
-        "static_resources": {
-            "listeners": [{"address": socket_address("127.0.0.1", port), "filter_chains": [{"filters": [manager]}]}],
-            "clusters": [
-                {
-                    "name": "up",
-                    "type": "STATIC",
-                    "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
-                }
-            ],
-        },
-        "overload_manager": typed("envoy.config.overload.v3.OverloadManager"),
+    cluster = {
+        "name": "up",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
-    path = folder / "front.json"
-    path.write_text(json.dumps({"static_resources": document["static_resources"]}))
-    with (folder / "front.log").open("wb") as log:
-        process = subprocess.Popen(
-            [envoy, "-c", path, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    listener = {"address": socket_address("127.0.0.1", port), "filter_chains": [{"filters": [manager]}]}
+    (folder / "front.json").write_text(
+        json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(str(envoy), "-c", str(folder / "front.json"), "--disable-hot-restart", "--concurrency", "1"),
+        *("--log-level", "error", "--log-path", str(folder / "front.log")),
+        stdin=asyncio.subprocess.DEVNULL,
+    )
     try:
         async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    assert process.poll() is None, (folder / "front.log").read_text()
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    break
+            while not await _listens(port):
+                assert process.returncode is None, (folder / "front.log").read_text()
         yield
     finally:
         process.kill()
-        process.wait()
+        await process.wait()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        await asyncio.sleep(0.02)
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
 
 
 @dataclass(slots=True)

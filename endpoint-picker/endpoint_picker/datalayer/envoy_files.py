@@ -113,6 +113,26 @@ class EnvoyFiles:
             self._objections[path] = objection
         return objection
 
+    async def verify(self) -> Outcome | None:
+        """Return what an Envoy that started after the files were written made of them; None while it does not say."""
+        now = await self._admin.versions()
+        if now is None:
+            return None
+        routes = dict(now.routes)
+        wanted = [(now.clusters, names.CLUSTERS_FILE), (now.listeners, names.LISTENERS_FILE)]
+        for path, content in self._written.items():
+            if path.startswith("rds/"):
+                listener = cast("str", cast("list[Json]", content["resources"])[0]["name"])
+                wanted.append((routes.get(listener, ""), path))
+        if all(version == self._written[path]["version_info"] for version, path in wanted):
+            return Outcome(accepted=True, running=True)
+        if now.rejected:
+            return Outcome(accepted=False, running=True, message=await self._refusal())
+        return None
+
+    async def _refusal(self) -> str:
+        return "; ".join(await self._admin.refusals()) or "Envoy refused the configuration"
+
     async def _await_version(self, read: Callable[[EnvoyVersions], str], content: Json, before: EnvoyVersions) -> str:
         """Wait until Envoy has taken over *content*; return why not, empty if it has."""
         deadline = self._clock() + _ACCEPT_SECONDS
@@ -123,7 +143,7 @@ class EnvoyFiles:
             if read(now) == content["version_info"] and not now.warming:
                 return ""
             if now.rejected > before.rejected:
-                return "; ".join(await self._admin.refusals()) or "Envoy refused the configuration"
+                return await self._refusal()
             await asyncio.sleep(_POLL_SECONDS)
         return f"Envoy did not take over version {content['version_info']} within {_ACCEPT_SECONDS:g} s"
 
