@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks import gateway_cost, picker_profile
+from benchmarks import gateway_cost, picker_profile, trace_replay
 from igw.errors import CommandError
 
 _BENCHMARKS: Final = {
+    "trace": (trace_replay, "a real trace through the gateway and through plain round robin"),
     "gateway": (gateway_cost, "CPU per request and added latency of picker and Envoy"),
     "profile": (picker_profile, "where the picker's CPU time goes"),
 }

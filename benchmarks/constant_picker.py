@@ -77,7 +77,7 @@ async def _serve(manifest: str, folder: Path, port: int) -> None:
         return StreamAccessLogsResponse()
 
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", _MESSAGE_BYTES)])
-    extproc = grpc.stream_stream_rpc_method_handler(
+    extproc: grpc.RpcMethodHandler[messages.ProcessingRequest, bytes] = grpc.stream_stream_rpc_method_handler(
         process, request_deserializer=messages.ProcessingRequest.FromString, response_serializer=None
     )
     accesslog = grpc.stream_unary_rpc_method_handler(

@@ -17,6 +17,7 @@ _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _MAX_TOKENS: Final = re.compile(rb'"max_tokens": *(\d+)')
 _STREAM: Final = re.compile(rb'"stream": *true')
 _USAGE: Final = re.compile(rb'"include_usage": *true')
+_LOAD: Final = re.compile(rb"(?m)^(vllm:num_requests_(?:running|waiting)[^ ]*) .*$")
 _MEMBER_BYTES: Final = 400
 
 _START: Final = b'{"id":"chatcmpl-0","object":"chat.completion.chunk","created":1,"model":"simulated-model","choices":['
@@ -43,6 +44,11 @@ _STREAM_HEAD: Final = (
 
 def _reply(body: bytes, kind: bytes = b"application/json") -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s" % (kind, len(body), body)
+
+
+def _idle_page() -> bytes:
+    """Return a real server's metrics page that says nothing is under way."""
+    return _LOAD.sub(rb"\1 0.0", _PAGE.read_bytes())
 
 
 class Ticker:
@@ -135,7 +141,7 @@ class Connection(asyncio.Protocol):
 
 
 async def _serve(ports: list[int], gap_seconds: float) -> None:
-    ticker, page = Ticker(gap_seconds), _PAGE.read_bytes()
+    ticker, page = Ticker(gap_seconds), _idle_page()
     loop = asyncio.get_running_loop()
     for port in ports:
         await loop.create_server(lambda: Connection(ticker, page), "127.0.0.1", port, backlog=1024)

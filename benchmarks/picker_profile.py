@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -20,6 +21,7 @@ from benchmarks.cpu_clock import cpu_seconds
 from benchmarks.gateway_cost import WORKLOADS
 from benchmarks.processes import open_stage
 from benchmarks.text_table import table
+from igw.errors import CommandFailed
 
 Stacks: TypeAlias = list[tuple[list[str], int]]
 """Stacks of functions, the outermost first, and how often each was seen."""
@@ -72,7 +74,7 @@ async def run(options: argparse.Namespace) -> int:
     print(f"picker: {used / max(1, len(exchanges)) * 1000:.2f} ms CPU per request, {samples} samples\n")
     for title, counted in (("own time", own_samples(stacks)), ("with callees", total_samples(stacks))):
         rows = [
-            (place[-100:], f"{count * per_sample * 1e6:.0f}", f"{count / samples:.1%}")
+            (place[-100:], f"{count * per_sample * 1e6:.0f}", f"{count / max(1, samples):.1%}")
             for place, count in counted.most_common(options.top)
         ]
         print(f"by {title}:\n{table(('function', 'us/request', 'share'), rows)}\n")
@@ -83,11 +85,21 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _written(target: Path) -> Stacks:
-    async with asyncio.timeout(_WRITE_SECONDS):
-        while not target.exists():  # noqa: ASYNC110 - another process makes it
-            await asyncio.sleep(_SETTLE_SECONDS)
-    stacks: Stacks = [(stack, count) for stack, count in json.loads(target.read_text(encoding="utf-8"))]
+    deadline = time.monotonic() + _WRITE_SECONDS
+    while (stacks := _read(target)) is None:
+        if time.monotonic() > deadline:
+            msg = "the picker did not write its profile"
+            raise CommandFailed(msg)
+        await asyncio.sleep(_SETTLE_SECONDS)
     return stacks
+
+
+def _read(target: Path) -> Stacks | None:
+    """Return the stacks once the file is there."""
+    try:
+        return [(stack, count) for stack, count in json.loads(target.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return None
 
 
 def own_samples(stacks: Stacks) -> Counter[str]:

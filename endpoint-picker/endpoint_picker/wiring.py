@@ -265,7 +265,7 @@ class Picker:
             if self._unverified and (outcome := await self._files.verify()) is not None:
                 self._unverified = False
                 if not outcome.accepted:
-                    self._judge(outcome)
+                    self._refuse((f"Envoy refused the configuration: {outcome.message}",))
             if self._files.overdue:
                 try:
                     await self._render(None)
@@ -293,29 +293,34 @@ class Picker:
         self._metrics.record_configuration(accepted=False)
         self._state.refused(problems)
         for problem in problems:
-            logger.error("manifest refused, the last good one stays in force: %s", problem)
+            logger.error("configuration refused, the last good one stays in force: %s", problem)
 
     async def _take_over(self, loaded: LoadedManifests) -> None:
+        """Serve *loaded* from now on; if Envoy refuses it, go back to what was served before."""
         resolution = resolve_standalone(loaded.resources, self._listen.port)
-        before = {(v.subject, v.type, v.status, v.message) for v in self._resolution.verdicts}
+        before = self._resolution
         outcome = await self._render(resolution)
+        self._unverified = not outcome.running
+        if not outcome.accepted:
+            await self._render(before)
+            self._resolution = before
+            self._refuse((f"Envoy refused the configuration: {outcome.message}",))
+            return
         self._resolution = resolution
-        self._judge(outcome)
-        if outcome.accepted:
-            logger.info("configuration taken over", extra={"resources": len(loaded.resources)})
+        self._metrics.record_configuration(accepted=True)
+        self._state.took_over(resolution, "")
+        logger.info("configuration taken over", extra={"resources": len(loaded.resources)})
+        self._warn_of(resolution, before)
+
+    @staticmethod
+    def _warn_of(resolution: Resolution, before: Resolution) -> None:
+        """Log every condition that is False now and was not before."""
+        known = {(v.subject, v.type, v.status, v.message) for v in before.verdicts}
         for verdict in resolution.verdicts:
             key = (verdict.subject, verdict.type, verdict.status, verdict.message)
-            if verdict.status == "False" and key not in before:
+            if verdict.status == "False" and key not in known:
                 subject = f"{verdict.subject.kind} {verdict.subject.namespace}/{verdict.subject.name}"
                 logger.warning("%s: %s=False (%s): %s", subject, verdict.type, verdict.reason, verdict.message)
-
-    def _judge(self, outcome: Outcome) -> None:
-        """Report what Envoy made of its files; one that does not run yet is asked again later."""
-        self._unverified = not outcome.running
-        self._metrics.record_configuration(accepted=outcome.accepted)
-        self._state.took_over(self._resolution, outcome.message)
-        if not outcome.accepted:
-            logger.error("Envoy refused the configuration: %s", outcome.message)
 
     async def _render(self, wanted: Resolution | None) -> Outcome:
         """Bring Envoy to *wanted* (None: what is in force, again), one change after the other."""

@@ -51,8 +51,9 @@ def bootstrap(settings: EnvoySettings) -> Json:
                 {
                     "name": "static",
                     "static_layer": {
-                        # users write the regular expressions of routes; RE2 runs in linear time whatever their size
-                        "re2": {"max_program_size": {"error_level": 5000, "warn_level": 1000}},
+                        # users write the regular expressions of routes; RE2 runs in linear time whatever their size,
+                        # and resolution refuses those that would exceed its memory
+                        "re2": {"max_program_size": {"error_level": 100_000, "warn_level": 20_000}},
                     },
                 }
             ]

@@ -1,10 +1,13 @@
 """Listeners: the connection manager with its filter chain, limits and access logs."""
 
+from typing import assert_never
+
 from envoy_config import names, unstable
 from envoy_config.answer_filter import lua_filter
 from envoy_config.fields import Json, duration, extension, file_source, socket_address, typed
 from envoy_config.local_replies import local_reply_config
 from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
+from inference_api.names import INTERNAL_HEADER_PREFIXES
 
 _CLIENT_CONTROLS = (
     "x-envoy-max-retries",
@@ -99,15 +102,29 @@ def _authentication(settings: EnvoySettings) -> Json:
 
 def _http_filters(settings: EnvoySettings) -> list[Json]:
     filters: list[Json] = [_authentication(settings)] if settings.api_keys else []
-    filters += [_ext_proc(settings), lua_filter(read_usage=settings.usage is UsageSource.LUA)]
-    if settings.usage is UsageSource.NATIVE:
-        filters += unstable.native_usage_filters()
+    filters.append(_ext_proc(settings))
+    match settings.usage:
+        case UsageSource.NATIVE:
+            # the native filters know no whole answers to text completions and embeddings
+            filters += [lua_filter(reads="whole answers"), *unstable.native_usage_filters()]
+        case UsageSource.LUA:
+            filters.append(lua_filter(reads="everything"))
+        case UsageSource.PICKER:
+            pass  # the picker must see the usage event before it takes it out itself
+        case _:
+            assert_never(settings.usage)
     filters.append(
         extension(
             "envoy.filters.http.router",
             "envoy.extensions.filters.http.router.v3.Router",
             suppress_envoy_headers=True,
-            upstream_log=[_access_log(names.ATTEMPT_LOG)],
+            upstream_log=[
+                {
+                    **_access_log(names.ATTEMPT_LOG),
+                    # the end of an attempt says enough; its begin would be a third message per request
+                    "filter": {"log_type_filter": {"types": ["UpstreamEnd"]}},
+                }
+            ],
             upstream_log_options={"flush_upstream_log_on_upstream_stream": True},
         )
     )
@@ -131,10 +148,7 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
                 "envoy.http.early_header_mutation.header_mutation",
                 "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
                 mutations=[
-                    *(
-                        {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
-                        for prefix in names.INTERNAL_HEADER_PREFIXES
-                    ),
+                    *({"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in INTERNAL_HEADER_PREFIXES),
                     *({"remove": header} for header in _CLIENT_CONTROLS),
                 ],
             )
@@ -155,7 +169,7 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
         always_set_request_id_in_response=True,
         server_header_transformation="PASS_THROUGH",
         max_request_headers_kb=settings.max_header_kib,
-        common_http_protocol_options={"max_headers_count": 200, "idle_timeout": "3600s"},
+        common_http_protocol_options={"max_headers_count": names.MAX_HEADERS, "idle_timeout": "3600s"},
         http2_protocol_options={
             "max_concurrent_streams": 1000,
             "initial_stream_window_size": 1024 * 1024,
@@ -175,6 +189,6 @@ def listener(name: str, address: ListenAddress, settings: EnvoySettings) -> Json
         "envoy.config.listener.v3.Listener",
         name=name,
         address=socket_address(address.host, address.port),
-        per_connection_buffer_limit_bytes=settings.max_body_bytes,
+        per_connection_buffer_limit_bytes=settings.body_buffer_bytes,
         filter_chains=[{"filters": [_connection_manager(name, settings)]}],
     )

@@ -21,12 +21,6 @@ BASE_MODEL_HEADER: Final = "x-gateway-base-model-name"
 OBJECTIVE_HEADERS: Final = ("x-gateway-inference-objective", "x-llm-d-inference-objective")
 FAIRNESS_HEADERS: Final = ("x-gateway-inference-fairness-id", "x-llm-d-inference-fairness-id")
 
-INTERNAL_HEADER_PREFIXES: Final = tuple(
-    f"x-{owner}-{name}"
-    for owner in ("gateway", "llm-d")
-    for name in ("route", "cluster", "destination-endpoint", "model-name", "base-model-name", "prefiller", "encoder")
-)
-"""Beginnings of the headers that no client may set (names are lower-case inside Envoy)."""
 UPSTREAM_REMOVED_HEADERS: Final = (
     ROUTE_HEADER,
     CLUSTER_HEADER,
@@ -39,6 +33,11 @@ UPSTREAM_REMOVED_HEADERS: Final = (
     "x-envoy-external-address",
 )
 """Headers that a model server never sees."""
+
+MAX_HEADERS: Final = 200
+"""Headers of one request inside Envoy, which refuses changes by the picker that lead beyond it."""
+MAX_CLIENT_HEADERS: Final = MAX_HEADERS - 24
+"""Headers that a client may send to a model, so that Envoy's and ours still fit."""
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 PROFILE_METADATA: Final = "x-inference-gateway-profile"

@@ -256,7 +256,7 @@ class RouteTable:
             "name": name,
             "match": match,
             "route": action,
-            "request_body_buffer_limit": self._settings.max_body_bytes,
+            "request_body_buffer_limit": self._settings.body_buffer_bytes,
             **_header_changes(rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),
         }
 
@@ -306,6 +306,8 @@ class RouteTable:
         return modes == {FailureMode.FAIL_OPEN} and (entry.models is None or len(keys) == 1)
 
     def _fallback(self, host: VirtualHost, entry: RouteEntry) -> Json:
+        if not any(backend.weight > 0 for backend in entry.rule.backends):
+            return {"direct_response": {"status": 500}}
         if not self._fails_open(host, entry):
             return {"direct_response": {"status": 503}}
         action: Json = {
@@ -329,7 +331,7 @@ class RouteTable:
             overrides["processing_mode"] = {"response_header_mode": "SKIP", "request_body_mode": "BUFFERED"}
         return {
             "route": action,
-            "request_body_buffer_limit": self._settings.max_body_bytes,
+            "request_body_buffer_limit": self._settings.body_buffer_bytes,
             "typed_per_filter_config": {_EXT_PROC: typed(_EXT_PROC_PER_ROUTE, overrides=overrides)},
             **_header_changes(entry.rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),
         }

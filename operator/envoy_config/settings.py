@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+_BODY_GROWTH_BYTES: Final = 64 * 1024
+"""A target model's longer name and the options the picker adds need far less."""
 
 
 class UsageSource(StrEnum):
@@ -58,3 +62,8 @@ class EnvoySettings:
     usage: UsageSource = UsageSource.NATIVE
     hold_headers: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def body_buffer_bytes(self) -> int:
+        """What Envoy holds of a body: the largest one, and what the picker may add to it."""
+        return self.max_body_bytes + _BODY_GROWTH_BYTES

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inference_api.http_route import HTTPBackendRef
-from inference_resolution.filters import header_change, unsupported_backend_filters
+from inference_resolution.filters import header_change, reserved_headers, unsupported_backend_filters
 from inference_resolution.grants import may_refer
 from inference_resolution.inventory import Inventory, pool_version
 from inference_resolution.models import find_pool
@@ -40,6 +40,8 @@ def resolve_backend(
     if unsupported := unsupported_backend_filters(ref.filters):
         problems.values.append(f"Filters of type {', '.join(unsupported)} on a backendRef are not supported.")
         target = None
+    if reserved := reserved_headers(ref.filters):
+        problems.values.append(f"Headers {', '.join(reserved)} are the gateway's own and stay as they are.")
     return ResolvedBackend(target, ref.weight, header_change(ref.filters, "request_header_modifier"))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from inference_api.http_route_filter import HTTPRouteFilter
+from inference_api.names import INTERNAL_HEADER_PREFIXES
 from inference_resolution.resolved import HeaderChange, PathRewrite, Redirect
 
 _SUPPORTED: Final = frozenset({"RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite"})
@@ -23,16 +24,27 @@ def unsupported_backend_filters(filters: Sequence[HTTPRouteFilter]) -> list[str]
 def header_change(
     filters: Sequence[HTTPRouteFilter], name: Literal["request_header_modifier", "response_header_modifier"]
 ) -> HeaderChange:
-    """Return the header changes of the filter *name*, names in lower case; no change without such a filter."""
+    """Return the header changes of the filter *name*, names in lower case, without reserved headers."""
     for item in filters:
         modifier = item.request_header_modifier if name == "request_header_modifier" else item.response_header_modifier
         if modifier is not None:
             return HeaderChange(
-                set=tuple((header.name.lower(), header.value) for header in modifier.set),
-                add=tuple((header.name.lower(), header.value) for header in modifier.add),
-                remove=tuple(header.lower() for header in modifier.remove),
+                set=tuple((h.name.lower(), h.value) for h in modifier.set if not _is_reserved(h.name)),
+                add=tuple((h.name.lower(), h.value) for h in modifier.add if not _is_reserved(h.name)),
+                remove=tuple(h.lower() for h in modifier.remove if not _is_reserved(h)),
             )
     return HeaderChange()
+
+
+def _is_reserved(name: str) -> bool:
+    return name.lower().startswith((*INTERNAL_HEADER_PREFIXES, "x-envoy-", ":"))
+
+
+def reserved_headers(filters: Sequence[HTTPRouteFilter]) -> list[str]:
+    """Return the headers that a filter may not change, because they steer the gateway itself; sorted."""
+    modifiers = [m for item in filters for m in (item.request_header_modifier, item.response_header_modifier) if m]
+    touched = {h.name for m in modifiers for h in (*m.set, *m.add)} | {h for m in modifiers for h in m.remove}
+    return sorted(name for name in touched if _is_reserved(name))
 
 
 def path_rewrite(filters: Sequence[HTTPRouteFilter]) -> PathRewrite | None:

@@ -1,6 +1,7 @@
 """Settings of a pool from its annotations and Secrets; a bad one refuses the pool rather than weakening it."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -104,9 +105,18 @@ def _tls(
             ca_pem = raw.decode("ascii")
         except UnicodeDecodeError:
             ca_pem = ""
-        if "-----BEGIN CERTIFICATE-----" not in ca_pem:
+        if not _holds_certificates(ca_pem):
             raise _refused(TLS_CA_SECRET_ANNOTATION, f"key {CA_KEY} of the Secret holds no PEM certificate")
     return ModelServerTls(verify=mode == "verify", server_name=server_name, ca_pem=ca_pem)
+
+
+def _holds_certificates(pem: str) -> bool:
+    """Return whether *pem* can be verified with; Envoy would refuse every pool's configuration with a bad one."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _api_key(annotations: Mapping[str, str], namespace: str, secrets: Mapping[tuple[str, str], Secret]) -> str:

@@ -6,8 +6,12 @@ from functools import lru_cache
 from typing import Final
 
 _UNSUPPORTED_GROUP: Final = re.compile(r"\(\?(?!:|P<[A-Za-z_]\w*>|i\))")
+_UNSUPPORTED_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\(?![dDwWsSbBnrtfva]|x[0-9A-Fa-f]{2}|[!-/:-@\[-`{-~])")
 _CLASS: Final = re.compile(r"\[\^?(\]?[^\]]*)\]")
 _NESTED_SET: Final = re.compile(r"\[|--|&&|~~|\|\|")
+_COUNT: Final = re.compile(r"\{(\d+),?(\d*)\}")
+_MAX_PROGRAM: Final = 2500
+"""Characters times repetitions; RE2's memory limit is at some ten times as many instructions."""
 _MAX_REPETITIONS: Final = 2
 _MAX_OPTIONAL: Final = 4
 _MAX_VALUE_CHARACTERS: Final = 2048
@@ -31,13 +35,9 @@ def regex_problem(pattern: str) -> str:
     are more than two repetitions of varying length or four optional parts.
     """
     unescaped = _without_escapes(pattern)
-    if any(_NESTED_SET.search(found[1]) for found in _CLASS.finditer(unescaped)):
-        return "sets within character classes are not supported"
     bare = _without_classes(unescaped)
-    if re.search(r"\\[1-9AZzGQEpPCX]", pattern) or _UNSUPPORTED_GROUP.search(bare):
-        return "look-around, back-references and special escapes are not supported"
-    if re.search(r"[*+?}][+]|\(\?>", bare):
-        return "possessive repetition is not supported"
+    if problem := _unsupported(pattern, unescaped, bare):
+        return problem
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # what Python warns of, RE2 reads differently
@@ -45,6 +45,20 @@ def regex_problem(pattern: str) -> str:
     except (re.error, OverflowError, RecursionError, Warning) as exc:
         return f"not a regular expression: {exc}"
     return _repetition_problem(bare)
+
+
+def _unsupported(pattern: str, unescaped: str, bare: str) -> str:
+    """Return what in *pattern* RE2 refuses or reads otherwise than Python, empty if nothing."""
+    if re.search(r"\[[^\]]*\\b", pattern) or re.search(r"\{,\d*\}", unescaped):
+        return r"[\b] and {,n} are not supported"
+    if any(_NESTED_SET.search(found[1]) for found in _CLASS.finditer(unescaped)):
+        return "sets within character classes are not supported"
+    if _UNSUPPORTED_ESCAPE.search(pattern) or _UNSUPPORTED_GROUP.search(bare):
+        return "look-around, back-references and special escapes are not supported"
+    if re.search(r"[*+?}][+]|\(\?>", bare):
+        return "possessive repetition is not supported"
+    counts = sum(int(most or least) for least, most in _COUNT.findall(bare))
+    return "it is too large" if len(bare) * (1 + counts) > _MAX_PROGRAM else ""
 
 
 def _without_escapes(pattern: str) -> str:

@@ -8,7 +8,7 @@ from inference_api.http_route import HTTPRoute, HTTPRouteRule
 from inference_api.http_route_match import HTTPRouteMatch
 from inference_api.names import MODEL_HEADERS
 from inference_resolution.backends import BackendProblems, resolve_backend
-from inference_resolution.filters import header_change, path_rewrite, redirect, unsupported_filters
+from inference_resolution.filters import header_change, path_rewrite, redirect, reserved_headers, unsupported_filters
 from inference_resolution.inventory import Inventory, object_key
 from inference_resolution.pools import PoolOutcome
 from inference_resolution.precedence import RankedEntry
@@ -72,6 +72,8 @@ def _resolve_rule(  # one caller; a context object would only rename these
     if unsupported:
         problems.values.append(f"{where} answers 500: filters of type {', '.join(unsupported)} are not supported.")
         return ResolvedRule(name, ())
+    if reserved := reserved_headers(rule.filters):
+        problems.values.append(f"{where}: headers {', '.join(reserved)} are the gateway's own and stay as they are.")
     rewrite, filters = path_rewrite(rule.filters), rule.filters
     timeouts = rule.timeouts
     return ResolvedRule(

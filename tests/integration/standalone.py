@@ -211,8 +211,9 @@ class StandaloneGateway:
 
         async def taken_over() -> bool:
             after = (await self.debug_state())["configuration"]
-            assert after["accepted"], after
-            return bool(after["loaded_at"] != before["loaded_at"])
+            refused = not after["accepted"] and after["error"] != before["error"]
+            assert not refused, after
+            return bool(after["accepted"] and after["loaded_at"] != before["loaded_at"])
 
         await eventually(taken_over, what="the manifests were not taken over")
 
@@ -305,6 +306,12 @@ class StandaloneGateway:
 async def _read(request: Any) -> Reply:
     async with request as response:
         return Reply(response.status, response.headers, await response.read())
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with _reserve() as reserved:
+        return int(reserved.getsockname()[1])
 
 
 def _reserve() -> socket.socket:

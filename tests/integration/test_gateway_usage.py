@@ -62,10 +62,12 @@ USAGE = usage_event(prompt=1234, completion=3)
 COMPLETION_TALK = b'data: {"id":"c","object":"text_completion","choices":[{"index":0,"text":"a"}]}\n\n'
 EMBEDDING = json.dumps(
     {
+        "id": "embd-1",
         "object": "list",
+        "created": 1,
         "model": "model",
         "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}],
-        "usage": {"prompt_tokens": 5, "total_tokens": 5},
+        "usage": {"prompt_tokens": 5, "total_tokens": 5, "completion_tokens": 0, "prompt_tokens_details": None},
     }
 ).encode()
 RESPONSES_TALK = event("response.output_text.delta", delta="a", output_index=0) + event(
@@ -93,15 +95,7 @@ CASES = {
     "chat-stream-that-declines": Case(
         "/v1/chat/completions", DECLINED, TALK + USAGE + DONE, STREAM, Counts(1234, 3), TALK + DONE
     ),
-    "completion": Case(
-        "/v1/completions",
-        TEXT_ASK,
-        json.dumps(
-            {"choices": [{"index": 0, "text": "a"}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
-        ).encode(),
-        JSON,
-        Counts(3, 2),
-    ),
+    "completion": Case("/v1/completions", TEXT_ASK, recorded("completions_orca_json"), JSON, Counts(4, 3)),
     "completion-stream-without-usage": Case(
         "/v1/completions",
         {**TEXT_ASK, "stream": True},
@@ -117,7 +111,7 @@ CASES = {
         Counts(1234, 3),
         COMPLETION_TALK + DONE,
     ),
-    "embedding": Case("/v1/embeddings", {"model": "model", "input": "text"}, EMBEDDING, JSON, Counts(5, None)),
+    "embedding": Case("/v1/embeddings", {"model": "model", "input": "text"}, EMBEDDING, JSON, Counts(5, 0)),
     "responses": Case(
         "/v1/responses", {"model": "model", "input": "Hi"}, recorded("responses_nonstream"), JSON, Counts(12, 5)
     ),

@@ -71,10 +71,13 @@ class EnvoyFiles:
         self._clock = clock
         self._written: dict[str, Json] = {}
         self._departed: dict[str, tuple[Json, float]] = {}  # cluster name -> (cluster, when it may go)
-        self._objections: dict[str, str] = {}  # by path, Envoy's words about what is written there
+        self._refused: dict[str, tuple[Json, str]] = {}  # by path, what Envoy refused last and its words
 
     async def apply(self, files: Mapping[str, Json], *, before_routes: Callable[[], None]) -> Outcome:
         """Bring Envoy to *files*; *before_routes* is called when every cluster can be dialled.
+
+        At the first file that Envoy refuses it stops, and puts back what was in force: a restarted Envoy must not find
+        a refused file.
 
         Raises:
             OSError: A file cannot be written; what Envoy has stays in force.
@@ -84,33 +87,34 @@ class EnvoyFiles:
         for path, content in files.items():
             if path.startswith(("eds/", "sds/")) or path == names.BOOTSTRAP_FILE:
                 self._write(path, content)
-        objections = [await self._bring(names.CLUSTERS_FILE, clusters, lambda v: v.clusters, running)]
-        before_routes()
+        refused = await self._bring(names.CLUSTERS_FILE, clusters, lambda v: v.clusters, running)
+        if not refused:
+            before_routes()
         for path, content in files.items():
-            if path.startswith("rds/"):
+            if path.startswith("rds/") and not refused:
                 listener = cast("str", cast("list[Json]", content["resources"])[0]["name"])
-                objections.append(await self._bring(path, content, partial(_route_version, listener), running))
-        listeners = files[names.LISTENERS_FILE]
-        objections.append(await self._bring(names.LISTENERS_FILE, listeners, lambda v: v.listeners, running))
-        refused = next((objection for objection in objections if objection), "")
+                refused = await self._bring(path, content, partial(_route_version, listener), running)
+        if not refused:
+            listeners = files[names.LISTENERS_FILE]
+            refused = await self._bring(names.LISTENERS_FILE, listeners, lambda v: v.listeners, running)
         return Outcome(accepted=not refused, running=running is not None, message=refused)
 
     async def _bring(
         self, path: str, content: Json, read: Callable[[EnvoyVersions], str], running: EnvoyVersions | None
     ) -> str:
-        """Write one file and wait until Envoy has it; return its objection, also to what was written before."""
-        written = self._write(path, content)
-        if running is None or (not written and path not in self._objections):
-            self._objections.pop(path, None)
+        """Write one file and wait until Envoy has it; return its objection."""
+        refused, objection = self._refused.get(path, (None, ""))
+        if running is not None and refused == content:
+            return objection
+        self._refused.pop(path, None)
+        before = await self._admin.versions() if running is not None else None
+        previous = self._written.get(path)
+        if not self._write(path, content) or before is None:
             return ""
-        if written:
-            before = await self._admin.versions() or running
-            objection = await self._await_version(read, content, before)
-        else:
-            objection = "" if read(running) == content["version_info"] else self._objections[path]
-        self._objections.pop(path, None)
-        if objection:
-            self._objections[path] = objection
+        objection = await self._await_version(read, content, before)
+        if objection and previous is not None:
+            self._write(path, previous)
+            self._refused[path] = (content, objection)
         return objection
 
     async def verify(self) -> Outcome | None:
@@ -131,7 +135,7 @@ class EnvoyFiles:
         return None
 
     async def _refusal(self) -> str:
-        return "; ".join(await self._admin.refusals()) or "Envoy refused the configuration"
+        return "; ".join(await self._admin.refusals()) or "its log says why"
 
     async def _await_version(self, read: Callable[[EnvoyVersions], str], content: Json, before: EnvoyVersions) -> str:
         """Wait until Envoy has taken over *content*; return why not, empty if it has."""

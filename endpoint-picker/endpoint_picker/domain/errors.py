@@ -51,6 +51,10 @@ class RequestTooLarge(RequestRejected):
         self.limit_bytes = limit_bytes
 
 
+class TooManyHeaders(RequestRejected):
+    """The request has more headers than the data plane can pass on with ours added."""
+
+
 class AuthenticationFailed(RequestRejected):
     """No or a wrong credential."""
 

@@ -18,6 +18,7 @@ from endpoint_picker.domain.errors import (
     RequestTooLarge,
     RouteNotFound,
     SchedulingFailed,
+    TooManyHeaders,
 )
 from endpoint_picker.requestcontrol.exchange import Answer
 
@@ -36,6 +37,7 @@ class HttpError(NamedTuple):
 HTTP_ERRORS: Final[dict[type[EndpointPickerError], HttpError]] = {
     InvalidRequest: HttpError(400, "invalid_request_error", "invalid_request"),
     RequestTooLarge: HttpError(413, "invalid_request_error", "request_too_large"),
+    TooManyHeaders: HttpError(431, "invalid_request_error", "headers_too_large"),
     AuthenticationFailed: HttpError(401, "authentication_error", "invalid_api_key"),
     ModelNotFound: HttpError(404, "invalid_request_error", "model_not_found", "model"),
     RouteNotFound: HttpError(404, "invalid_request_error", "not_found"),

@@ -96,14 +96,7 @@ def _fill_struct(target: Struct, values: Mapping[str, str | bool]) -> None:
 
 
 def _change_headers(mutation: ext_proc_pb2.HeaderMutation, forward: Forward) -> None:
-    destination = ",".join(forward.addresses)
-    if destination:
-        _set(mutation, names.DESTINATION_KEY, destination)
-        _set(mutation, "x-envoy-max-retries", str(len(forward.addresses) - 1))
-    if forward.cluster:
-        _set(mutation, names.CLUSTER_HEADER, forward.cluster)
-    _set(mutation, names.ROUTE_HEADER, forward.route)
-    _set(mutation, names.REQUEST_ID_HEADER, forward.request_id)
+    """Write the backend's changes first, so that none of them can replace a header of ours."""
     for name, value in forward.changes.set:
         _set(mutation, name, value)
     for name, value in forward.changes.add:
@@ -112,6 +105,14 @@ def _change_headers(mutation: ext_proc_pb2.HeaderMutation, forward: Forward) -> 
         option.header.raw_value = value.encode("utf-8")
         option.append_action = _APPEND
     mutation.remove_headers.extend(forward.changes.remove)
+    destination = ",".join(forward.addresses)
+    if destination:
+        _set(mutation, names.DESTINATION_KEY, destination)
+        _set(mutation, "x-envoy-max-retries", str(len(forward.addresses) - 1))
+    if forward.cluster:
+        _set(mutation, names.CLUSTER_HEADER, forward.cluster)
+    _set(mutation, names.ROUTE_HEADER, forward.route)
+    _set(mutation, names.REQUEST_ID_HEADER, forward.request_id)
 
 
 def _forwarded(common: ext_proc_pb2.CommonResponse, response: ProcessingResponse, forward: Forward) -> None:

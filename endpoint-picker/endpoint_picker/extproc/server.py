@@ -158,18 +158,21 @@ class ExternalProcessor:
         return exchange.session.answered(exchange.answer)
 
     def _note_progress(self, exchange: _Exchange) -> None:
-        if exchange.forward is not None and exchange.first_byte is None and exchange.session.response.body_bytes:
+        response = exchange.session.response
+        if exchange.forward is None or not response.body_bytes:
+            return
+        if exchange.first_byte is None:
             exchange.first_byte = self._clock()
-            self._director.first_token(exchange.forward.correlation_id)
+            self._director.first_token(exchange.correlation_id)
+        if exchange.own:
+            # now, because the access log may report the end of the request before this stream ends
+            self._director.note_usage(exchange.correlation_id, response.usage)
 
     def _settle(self, exchange: _Exchange) -> None:
         if not exchange.sent:
             if exchange.correlation_id:
                 self._director.abandon(exchange.correlation_id)
-        elif exchange.own:
-            if exchange.forward is not None:
-                self._director.note_usage(exchange.correlation_id, exchange.session.response.usage)
-        else:
+        elif not exchange.own:
             self._director.completed(self._completed(exchange))
 
     def _completed(self, exchange: _Exchange) -> CompletedRequest:

@@ -21,13 +21,14 @@ while a request is undecided: `receive` either wants a decision or gives the ans
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 
-from endpoint_picker.domain.errors import InvalidRequest, RequestTooLarge
+from endpoint_picker.domain.errors import InvalidRequest, RequestTooLarge, TooManyHeaders
 from endpoint_picker.domain.usage import Usage
 from endpoint_picker.extproc import messages
 from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
 from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
 from endpoint_picker.requestcontrol.stream_usage_filter import StreamUsageFilter
 from endpoint_picker.requestcontrol.usage_reader import UsageReader, usage_reader_for
+from envoy_config import names
 
 
 class State(Enum):
@@ -155,6 +156,9 @@ class ExtProcSession:
         if self._state is not State.HEADERS:
             return self._unexpected("request headers")
         self._head = messages.read_head(message)
+        if len(message.request_headers.headers.headers) > names.MAX_CLIENT_HEADERS:
+            msg = f"The request has more than {names.MAX_CLIENT_HEADERS} headers."
+            raise TooManyHeaders(msg)
         if message.request_headers.end_of_stream or self._request_mode in (BodyMode.NONE, BodyMode.STREAMED):
             self._state = State.DECIDING
             self._at_headers = True
@@ -190,6 +194,8 @@ class ExtProcSession:
             return self._want_decision()
         if self._state is State.HEADERS:
             return self._unexpected("request trailers")
+        if self._state is State.DONE:
+            return []
         return [messages.go_on_request_trailers()]
 
     def _want_decision(self) -> DecisionWanted:
@@ -260,6 +266,7 @@ class ExtProcSession:
         self.response.complete = False
         if self._reader is not None:
             self._reader.feed(chunk)
+            self.response.usage = self._reader.usage  # a client may leave before the end
         out: bytes | None = None
         if self._stripping:
             out = self._strip.feed(chunk) + (self._strip.finish() if end else b"")

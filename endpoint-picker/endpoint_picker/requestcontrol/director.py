@@ -29,6 +29,7 @@ _USAGE_STREAMS = frozenset({BodyKind.CHAT, BodyKind.COMPLETIONS})
 """Kinds whose streams carry usage only when asked for."""
 _RESPONSE_VALUE_LENGTH = 256
 _RECENT_DECISIONS = 20
+_TOO_MANY_REQUESTS = 429
 _SETTLED_KEPT = 16_384
 """Ends remembered, so that one that is reported twice counts once."""
 
@@ -63,6 +64,7 @@ class PendingRequest:
     pool: str = ""
     priority: int = 0
     streaming: bool = False
+    addresses: tuple[str, ...] = ()
     usage: Usage | None = None
 
 
@@ -171,10 +173,10 @@ class Director:
         return forward
 
     def _read(self, head: RequestHead, body: bytes | None) -> ParsedBody | None:
-        if body is None or not self._routing.reaches_pools(head):
+        if (body is None and head.method != "POST") or not self._routing.reaches_pools(head):
             return None
         return read_body(
-            body,
+            body or b"",
             path=head.path,
             content_type=head.headers.get("content-type", ""),
             limits=self._settings.limits,
@@ -218,6 +220,7 @@ class Director:
         pending.pool = pool.key.cluster_name
         new_body, strip = self._new_body(draft.body, draft.parsed, choice)
         decision = self._schedule(pool, request)
+        pending.addresses = decision.addresses
         expected = request.max_output_tokens or self._settings.expected_output_tokens
         self._ledger.place(draft.correlation_id, decision.addresses[0], request.prompt_tokens, expected, self._clock())
         self._observer.began(draft.correlation_id, request.model)
@@ -307,14 +310,24 @@ class Director:
     # -- the way back -----------------------------------------------------------------------------------------------
 
     def attempt(self, attempt: Attempt) -> None:
-        """Learn how one attempt went; a live one moves the request to the endpoint that is being tried."""
+        """Learn how one attempt went; the request moves on to the endpoint that is tried next."""
         self._observer.attempted(attempt)
+        correlation_id = self._by_request_id.get(attempt.request_id)
+        if correlation_id is not None and (next_address := self._next_address(correlation_id, attempt)):
+            self._ledger.move(correlation_id, next_address)
+        if not attempt.live:
+            self._endpoints.attempted(attempt)
+
+    def _next_address(self, correlation_id: str, attempt: Attempt) -> str:
+        """Return the endpoint a request is at after *attempt*; empty if it stays where it is."""
         if attempt.live:
-            correlation_id = self._by_request_id.get(attempt.request_id)
-            if correlation_id is not None:
-                self._ledger.move(correlation_id, attempt.address)
-            return
-        self._endpoints.attempted(attempt)
+            return attempt.address
+        pending = self._pending.get(correlation_id)
+        if pending is None or attempt.started or not (attempt.failed or attempt.status == _TOO_MANY_REQUESTS):
+            return ""
+        addresses = pending.addresses
+        position = addresses.index(attempt.address) + 1 if attempt.address in addresses else len(addresses)
+        return addresses[position] if position < len(addresses) else ""
 
     def note_usage(self, correlation_id: str, usage: Usage) -> None:
         """Keep usage that the picker itself read from the answer, for the end of the request."""
@@ -328,13 +341,15 @@ class Director:
 
     def completed(self, completed: CompletedRequest) -> None:
         """Settle one request: release the ledger, count and log. A second report of one end counts for nothing."""
-        if completed.correlation_id in self._settled:
+        # a client that leaves while the request is decided is reported without our metadata, but with its id
+        correlation_id = completed.correlation_id or self._by_request_id.get(completed.request_id, "")
+        if correlation_id in self._settled:
             return
-        if completed.correlation_id:
-            self._settled[completed.correlation_id] = None
+        if correlation_id:
+            self._settled[correlation_id] = None
             if len(self._settled) > _SETTLED_KEPT:
                 self._settled.popitem(last=False)
-        pending = self._forget(completed.correlation_id)
+        pending = self._forget(correlation_id)
         if pending is not None:
             completed = _completed_with(completed, pending)
         self._observer.completed(completed)

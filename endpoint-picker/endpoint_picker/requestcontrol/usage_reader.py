@@ -28,7 +28,11 @@ _JSON_TYPE: Final = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE
 
 
 class UsageReader(Protocol):
-    """Reads the usage of one answer; fed in order, asked once."""
+    """Reads the usage of one answer; fed in order, finished once."""
+
+    @property
+    def usage(self) -> Usage:
+        """What was read so far; all None if nothing was."""
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the body."""
@@ -102,6 +106,11 @@ class JsonUsageReader:
         self._max_tail_bytes = max_tail_bytes
         self._tail = bytearray()
         self.truncated = False
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing: only the end of the body tells whether a key is at its top level."""
+        return Usage()
 
     def feed(self, chunk: bytes) -> None:
         """Keep the next bytes of the body."""

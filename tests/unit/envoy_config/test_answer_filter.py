@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from endpoint_picker.requestcontrol.stream_usage_filter import StreamUsageFilter
 from envoy_config import names
-from envoy_config.answer_filter import lua_source
+from envoy_config.answer_filter import Reads, lua_source
 
 luajit21 = pytest.importorskip("lupa.luajit21", reason="Envoy runs LuaJIT; PyPI lupa brings it")
 
@@ -66,16 +66,16 @@ class Handle:
 
 
 @cache
-def filter_runtime(*, read: bool) -> Any:
+def filter_runtime(reads: Reads) -> Any:
     runtime = luajit21.LuaRuntime(encoding=None)
-    runtime.execute(lua_source(read_usage=read).encode())
+    runtime.execute(lua_source(reads=reads).encode())
     return runtime
 
 
 def respond(
-    chunks: Sequence[bytes], *, added: bool = True, read: bool = False, kind: bytes = b"text/event-stream"
+    chunks: Sequence[bytes], *, added: bool = True, reads: Reads = "nothing", kind: bytes = b"text/event-stream"
 ) -> Handle:
-    runtime = filter_runtime(read=read)
+    runtime = filter_runtime(reads)
     handle = Handle(runtime, chunks, added=added, content_type=kind)
     runtime.globals()[b"envoy_on_response"](wrapped(runtime, handle))
     return handle
@@ -199,7 +199,7 @@ def test_usage_is_read_however_the_answer_is_cut(streamed: bool, cuts: list[int]
     }
     body = json.dumps({"choices": [], "usage": usage}, separators=separators).encode()
     stream = b"data: " + TEXT + b"\n\ndata: " + body + b"\n\ndata: [DONE]\n\n" if streamed else body
-    answer = respond(cut(stream, cuts), added=streamed, read=True)
+    answer = respond(cut(stream, cuts), added=streamed, reads="everything")
     assert answer.read == {
         names.USAGE_PROMPT.encode(): 11,
         names.USAGE_COMPLETION.encode(): 5,
@@ -207,3 +207,17 @@ def test_usage_is_read_however_the_answer_is_cut(streamed: bool, cuts: list[int]
         names.USAGE_CACHED.encode(): 4,
         names.USAGE_REASONING.encode(): 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "added", "read"),
+    [
+        pytest.param(b"application/json", True, True, id="json"),
+        pytest.param(b"application/vnd.x+json; charset=utf-8", True, True, id="other-json"),
+        pytest.param(b"text/event-stream", True, False, id="a-stream"),
+        pytest.param(b"application/json", False, False, id="not-decided-by-the-picker"),
+    ],
+)
+def test_beside_envoys_own_filters_whole_answers_are_read(kind: bytes, added: bool, read: bool) -> None:
+    answer = respond([USAGE], added=added, reads="whole answers", kind=kind)
+    assert bool(answer.read) is read

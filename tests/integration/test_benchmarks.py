@@ -1,0 +1,64 @@
+"""Each benchmark runs to its end on a small load without a failed request and writes its figures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_benchmark(*arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def figures(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_trace_gives_every_arm_the_same_requests(tmp_path: Path) -> None:
+    output = tmp_path / "trace.json"
+    options = ["--minutes", "0.08", "--speed", "4", "--timing", "fast", "--time-scale", "1", "--servers", "2"]
+    said = run_benchmark("trace", *options, "--output", str(output))
+    arms = figures(output)["arms"]
+    assert set(arms) == {"gateway", "round-robin"}
+    assert arms["gateway"]["requests"] == arms["round-robin"]["requests"] > 10
+    assert all(arm["errors"] == 0 and arm["prompt_tokens_ratio"] == 1.0 for arm in arms.values())
+    assert sum(arms["gateway"]["requests_per_server"]) == arms["gateway"]["requests"]
+    assert abs(arms["round-robin"]["requests_per_server"][0] * 2 - arms["round-robin"]["requests"]) <= 1
+    assert "TTFT s p99" in said
+
+
+@pytest.mark.slow
+def test_gateway_measures_all_three_arms(tmp_path: Path) -> None:
+    output = tmp_path / "gateway.json"
+    options = ["--workload", "json-2k", "--workload", "stream16-2k", "--concurrency", "2", "--passes", "1"]
+    run_benchmark("gateway", *options, "--seconds", "0.3", "--endpoints", "2", "--output", str(output))
+    for cell in figures(output)["cells"]:
+        assert set(cell["arms"]) == {"envoy-alone", "constant-picker", "gateway"}
+        for (one_pass,) in cell["arms"].values():
+            assert one_pass["requests"] > 0
+            assert not one_pass["errors"]
+            assert all(seconds > 0 for seconds in one_pass["cpu_seconds"].values())
+
+
+@pytest.mark.slow
+def test_profile_finds_the_pickers_functions() -> None:
+    said = run_benchmark("profile", "--seconds", "1", "--endpoints", "2", "--workload", "json-2k")
+    assert "0 failed" in said
+    assert "director.py" in said
+
+
+def test_an_unknown_arm_is_refused_in_one_line() -> None:
+    command = [sys.executable, "-m", "benchmarks", "trace", "--arms", "gateway,sorcery"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode != 0
+    assert "sorcery" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,254 @@
+"""Route tables: picked routes first, each match, rewrite and filter in Envoy's words, fallbacks by failure mode."""
+
+from typing import Any
+
+import pytest
+from resolved_values import CLOSED, OPEN, SERVICE, client_facing, entry, picked, routes, rule, virtual_host
+
+from envoy_config import names
+from envoy_config.settings import UsageSource
+from inference_resolution.resolved import (
+    HeaderChange,
+    PathMatchType,
+    PathRewrite,
+    Redirect,
+    ResolvedBackend,
+    ResolvedRule,
+    RouteMatch,
+    ValueMatch,
+)
+
+
+@pytest.mark.parametrize(
+    ("match", "expected"),
+    [
+        pytest.param(RouteMatch(), {"prefix": "/"}, id="everything"),
+        pytest.param(RouteMatch(path="/v1"), {"path_separated_prefix": "/v1"}, id="prefix"),
+        pytest.param(RouteMatch(path="/v1/"), {"path_separated_prefix": "/v1"}, id="prefix-with-slash"),
+        pytest.param(RouteMatch(PathMatchType.EXACT, "/v1/"), {"path": "/v1/"}, id="exact"),
+        pytest.param(RouteMatch(PathMatchType.REGEX, "/v[12]"), {"safe_regex": {"regex": "/v[12]"}}, id="regex"),
+        pytest.param(
+            RouteMatch(method="GET", headers=(ValueMatch("x", "1%"), ValueMatch("y", "a.*", regex=True))),
+            {
+                "prefix": "/",
+                "headers": [
+                    {"name": "x", "string_match": {"exact": "1%"}},
+                    {"name": "y", "string_match": {"safe_regex": {"regex": "a.*"}}},
+                    {"name": ":method", "string_match": {"exact": "GET"}},
+                ],
+            },
+            id="headers-and-method",
+        ),
+        pytest.param(
+            RouteMatch(query=(ValueMatch("q", "1"), ValueMatch("r", ".", regex=True))),
+            {
+                "prefix": "/",
+                "query_parameters": [
+                    {"name": "q", "string_match": {"exact": "1"}},
+                    {"name": "r", "string_match": {"safe_regex": {"regex": "."}}},
+                ],
+            },
+            id="query",
+        ),
+    ],
+)
+def test_matches(match: RouteMatch, expected: dict[str, Any]) -> None:
+    assert client_facing(entry(rule(SERVICE), match))["match"] == expected
+
+
+@pytest.mark.parametrize(
+    ("match", "rewrite", "expected"),
+    [
+        pytest.param("/", PathRewrite(hostname="a.b"), {"host_rewrite_literal": "a.b"}, id="hostname"),
+        pytest.param(
+            "/x",
+            PathRewrite(full="/a\\1%"),
+            {"regex_rewrite": {"pattern": {"regex": "^/.*$"}, "substitution": "/a\\\\1%"}},
+            id="full-path-is-literal",
+        ),
+        pytest.param(
+            "/a.b/",
+            PathRewrite(prefix="/c/"),
+            {"regex_rewrite": {"pattern": {"regex": r"^/a\.b(/.*)?$"}, "substitution": "/c\\1"}},
+            id="prefix",
+        ),
+        pytest.param(
+            "/a",
+            PathRewrite(prefix="/"),
+            {"regex_rewrite": {"pattern": {"regex": "^/a/*(.*)$"}, "substitution": "/\\1"}},
+            id="prefix-to-root",
+        ),
+        pytest.param(
+            "/",
+            PathRewrite(prefix="/c"),
+            {"regex_rewrite": {"pattern": {"regex": "^(/.*)?$"}, "substitution": "/c\\1"}},
+            id="prefix-of-root",
+        ),
+    ],
+)
+def test_rewrites_stand_on_picked_and_client_facing_routes(
+    match: str, rewrite: PathRewrite, expected: dict[str, Any]
+) -> None:
+    for given in (
+        client_facing(entry(rule(SERVICE, rewrite=rewrite), RouteMatch(path=match))),
+        client_facing(entry(rule(OPEN, rewrite=rewrite), RouteMatch(path=match))),
+        picked(entry(rule(CLOSED, rewrite=rewrite), RouteMatch(path=match))),
+    ):
+        action = given["route"]
+        assert {k: v for k, v in action.items() if k in ("host_rewrite_literal", "regex_rewrite")} == expected
+
+
+@pytest.mark.parametrize(
+    ("redirect", "expected"),
+    [
+        pytest.param(Redirect(), {"response_code": "FOUND"}, id="bare"),
+        pytest.param(
+            Redirect(scheme="https", hostname="a.b", port=444, status=308),
+            {
+                "response_code": "PERMANENT_REDIRECT",
+                "scheme_redirect": "https",
+                "host_redirect": "a.b",
+                "port_redirect": 444,
+            },
+            id="parts",
+        ),
+        pytest.param(
+            Redirect(full="/x", status=301), {"response_code": "MOVED_PERMANENTLY", "path_redirect": "/x"}, id="path"
+        ),
+        pytest.param(
+            Redirect(prefix="/y", status=303),
+            {
+                "response_code": "SEE_OTHER",
+                "regex_rewrite": {"pattern": {"regex": "^/a(/.*)?$"}, "substitution": "/y\\1"},
+            },
+            id="prefix",
+        ),
+        pytest.param(Redirect(status=307), {"response_code": "TEMPORARY_REDIRECT"}, id="307"),
+    ],
+)
+def test_redirects_need_no_picker(redirect: Redirect, expected: dict[str, Any]) -> None:
+    given = client_facing(entry(rule(redirect=redirect), RouteMatch(path="/a")))
+    assert given["redirect"] == expected
+    assert disabled(given)
+
+
+def disabled(route: Any) -> bool:
+    override = route.get("typed_per_filter_config", {}).get("envoy.filters.http.ext_proc", {})
+    return override.get("disabled") is True
+
+
+def test_header_changes_escape_percent_and_leave_host_to_the_route() -> None:
+    change = HeaderChange(set=(("x", "1%"), ("host", "h"), (":path", "/")), add=(("y", "%%"),), remove=("z", "host"))
+    given = client_facing(entry(rule(SERVICE, request_headers=change, response_headers=change)))
+    added = [(h["header"]["key"], h["header"]["value"], h["append_action"]) for h in given["request_headers_to_add"]]
+    assert added == [("x", "1%%", "OVERWRITE_IF_EXISTS_OR_ADD"), ("y", "%%%%", "APPEND_IF_EXISTS_OR_ADD")]
+    assert given["response_headers_to_add"] == given["request_headers_to_add"]
+    assert given["response_headers_to_remove"] == ["z"]
+    assert "z" in given["request_headers_to_remove"]
+    assert given["route"]["host_rewrite_literal"] == "h"
+
+
+def test_internal_headers_never_reach_a_server() -> None:
+    for given in (client_facing(entry(rule(SERVICE))), client_facing(entry(rule(OPEN))), picked(entry(rule(CLOSED)))):
+        assert set(names.UPSTREAM_REMOVED_HEADERS) <= set(given["request_headers_to_remove"])
+
+
+def test_picked_routes_come_first_one_pair_per_rule() -> None:
+    shared = rule(CLOSED)
+    found = routes(entry(shared), entry(shared, RouteMatch(path="/b"), number=1), entry(rule(SERVICE, name="s")))
+    assert [route["name"] for route in found] == [
+        shared.name,
+        shared.name + names.WHOLE_ANSWER_SUFFIX,
+        f"{shared.name}/0",
+        f"{shared.name}/1",
+        "s/0",
+    ]
+
+
+def test_a_prefix_rewrite_gives_each_match_its_own_picked_route() -> None:
+    shared = rule(CLOSED, rewrite=PathRewrite(prefix="/x"))
+    found = routes(entry(shared, RouteMatch(path="/a")), entry(shared, RouteMatch(path="/b"), number=1))
+    picked_names = [route["name"] for route in found if route["match"].get("headers")]
+    assert picked_names == [f"{shared.name}/{n}{s}" for n in (0, 1) for s in ("", names.WHOLE_ANSWER_SUFFIX)]
+
+
+def test_behind_an_entry_limited_to_models_every_rule_can_be_picked() -> None:
+    limited = entry(rule(CLOSED, name="m"), models=frozenset({"a"}))
+    behind = entry(rule(SERVICE, name="s"))
+    assert "s" in [route["name"] for route in routes(limited, behind)]
+    assert "s" not in [route["name"] for route in routes(behind, limited)]
+
+
+def test_a_picked_route_dials_what_the_picker_names_and_retries_only_as_it_says() -> None:
+    given = picked(entry(rule(CLOSED, request_timeout_seconds=1.5, backend_timeout_seconds=0.5)))
+    assert given["match"]["headers"] == [
+        {"name": names.ROUTE_HEADER, "string_match": {"exact": "httproute/default/r/0"}}
+    ]
+    action = given["route"]
+    assert (action["cluster_header"], action["timeout"]) == (names.CLUSTER_HEADER, "1.5s")
+    policy = action["retry_policy"]
+    assert (policy["num_retries"], policy["per_try_timeout"], policy["per_try_idle_timeout"]) == (0, "0.5s", "120s")
+    assert "accept-encoding" in given["request_headers_to_remove"]
+
+
+def weighted(*backends: tuple[Any, int]) -> ResolvedRule:
+    return ResolvedRule("w", tuple(ResolvedBackend(target, weight) for target, weight in backends))
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        pytest.param(entry(rule(CLOSED)), 503, id="fail-close"),
+        pytest.param(entry(rule(OPEN, CLOSED)), 503, id="one-of-two-fails-close"),
+        pytest.param(entry(rule()), 500, id="no-backend"),
+        pytest.param(entry(weighted((SERVICE, 0))), 500, id="no-weight"),
+        pytest.param(entry(weighted((OPEN, 0))), 500, id="no-weight-on-a-pool"),
+    ],
+)
+def test_direct_answers(given: Any, status: int) -> None:
+    found = client_facing(given)
+    assert found["direct_response"] == {"status": status}
+    assert "route" not in found
+
+
+def test_a_pool_that_fails_open_is_dialled_without_the_picker() -> None:
+    given = client_facing(entry(rule(OPEN)))
+    override = given["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["overrides"]
+    assert override == {"failure_mode_allow": True}
+    assert [c["name"] for c in given["route"]["weighted_clusters"]["clusters"]] == [OPEN.cluster_name]
+
+
+def test_a_fallback_shows_no_answers_to_a_picker_that_is_down() -> None:
+    given = client_facing(entry(rule(OPEN)), usage=UsageSource.PICKER)
+    override = given["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["overrides"]
+    assert override["processing_mode"]["response_header_mode"] == "SKIP"
+
+
+def test_pools_told_apart_by_the_body_do_not_fail_open_between_each_other() -> None:
+    one = entry(rule(OPEN, name="a"), models=frozenset({"a"}))
+    other = entry(rule(CLOSED, name="b"))
+    found = {route["name"]: route for route in routes(one, other)}
+    assert found["a/0"]["direct_response"] == {"status": 503}
+    alone = entry(rule(OPEN, name="a"), models=frozenset({"a"}))
+    assert "route" in client_facing(alone)
+
+
+def test_a_service_rule_splits_by_weight_and_an_invalid_reference_takes_its_share() -> None:
+    change = HeaderChange(set=(("x", "1"),), remove=("y",))
+    mixed = ResolvedRule(
+        "w", (ResolvedBackend(SERVICE, 3, change), ResolvedBackend(None, 1), ResolvedBackend(SERVICE, 0))
+    )
+    given = client_facing(entry(mixed))
+    clusters = given["route"]["weighted_clusters"]["clusters"]
+    assert [(c["name"], c["weight"]) for c in clusters] == [
+        (SERVICE.cluster_name, 3),
+        ("inference-gateway/invalid-backend", 1),
+    ]
+    assert clusters[0]["request_headers_to_remove"] == ["y"]
+    assert given["route"]["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR"
+    assert disabled(given)
+
+
+@pytest.mark.parametrize("hostname", ["*", "a.example.com", "*.example.com"])
+def test_a_virtual_host_matches_its_name_on_any_port(hostname: str) -> None:
+    assert virtual_host(entry(rule(CLOSED)), hostname=hostname)["domains"] == [hostname]
