@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workload", action="append", choices=[w.name for w in WORKLOADS], help="only these; repeatable"
     )
     parser.add_argument("--concurrency", type=int, action="append", help="clients at once; repeatable (1 and 16)")
-    parser.add_argument("--passes", type=int, help="turns of each arm per workload (5; quick 3)")
+    parser.add_argument("--passes", type=int, help="turns of each arm per workload (5; quick 2)")
     parser.add_argument("--seconds", type=float, help="length of one turn (4; quick 1)")
     parser.add_argument("--endpoints", type=int, default=8, help="model servers of the pool")
     parser.add_argument("--gap-ms", type=float, default=2.0, help="time between two events of a stream")
@@ -112,7 +112,7 @@ async def run(options: argparse.Namespace) -> int:
     wanted = options.workload or [w.name for w in WORKLOADS if not options.quick or w.name in _QUICK]
     workloads = [w for w in WORKLOADS if w.name in wanted]
     cells = [Cell(w, c) for w, c in product(workloads, options.concurrency or [1, 16])]
-    passes = options.passes or (3 if options.quick else 5)
+    passes = options.passes or (2 if options.quick else 5)
     seconds = options.seconds or (1.0 if options.quick else 4.0)
     print(f"gateway: {len(cells)} cells x {len(_ARMS)} arms x {passes} passes x {seconds:g} s", flush=True)
     async with open_stage(options.envoy) as stage, AsyncExitStack() as stack:

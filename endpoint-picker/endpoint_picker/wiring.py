@@ -226,6 +226,7 @@ class Picker:
             clock=time.monotonic,
             wall_clock=time.time,
             max_body_bytes=self._settings.max_body_bytes,
+            max_held_bytes=self._settings.max_held_bytes,
             reads_answers=self._settings.usage is UsageSource.PICKER,
         )
         server.add_generic_rpc_handlers((processor.handler(), self._health.handler()))

@@ -12,12 +12,13 @@ from igw.errors import CommandFailed
 from igw.validate import load_valid
 
 _DIRECTORY = "/run/inference-gateway"
+_REDACTED = {"redacted": "a credential; --output writes it"}
 
 
 def dump_config(files: Sequence[str], *, host: str, port: int, directory: str, output: Path | None) -> None:
     """Print every file Envoy would read as one JSON object by file name, or write the files into *output*.
 
-    Secrets appear in it as Envoy gets them.
+    Printed, the model servers' credentials are left out; in files they appear as Envoy gets them.
 
     Raises:
         BadInput: The manifests cannot be used.
@@ -30,7 +31,8 @@ def dump_config(files: Sequence[str], *, host: str, port: int, directory: str, o
     )
     documents = render(resolve_standalone(loaded.resources, port), settings)
     if output is None:
-        terminal.OUT.print(json.dumps(documents, indent=2, ensure_ascii=False), soft_wrap=True)
+        shown = {name: _REDACTED if name.startswith("sds/") else document for name, document in documents.items()}
+        terminal.OUT.print(json.dumps(shown, indent=2, ensure_ascii=False), soft_wrap=True)
         return
     try:
         for name, document in documents.items():

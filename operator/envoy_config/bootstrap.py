@@ -9,12 +9,12 @@ def _pipe(path: str) -> Json:
     return {"pipe": {"path": path, "mode": 0o600}}
 
 
-def _picker_cluster(settings: EnvoySettings) -> Json:
+def _picker_cluster(name: str, settings: EnvoySettings) -> Json:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     limits = {"max_connections": 1_000_000, "max_pending_requests": 1_000_000, "max_requests": 1_000_000}
     endpoint = {"endpoint": {"address": {"pipe": {"path": f"{settings.directory}/{names.PICKER_SOCKET}"}}}}
     return {
-        "name": names.PICKER_CLUSTER,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": duration(1.0),
         "circuit_breakers": {"thresholds": [limits]},
@@ -30,7 +30,7 @@ def _picker_cluster(settings: EnvoySettings) -> Json:
             )
         },
         "load_assignment": {
-            "cluster_name": names.PICKER_CLUSTER,
+            "cluster_name": name,
             "endpoints": [{"lb_endpoints": [endpoint]}],
         },
     }
@@ -45,7 +45,12 @@ def bootstrap(settings: EnvoySettings) -> Json:
             "cds_config": file_source(f"{settings.directory}/{names.CLUSTERS_FILE}"),
             "lds_config": file_source(f"{settings.directory}/{names.LISTENERS_FILE}"),
         },
-        "static_resources": {"clusters": [_picker_cluster(settings)]},
+        "static_resources": {
+            "clusters": [
+                _picker_cluster(names.PICKER_CLUSTER, settings),
+                _picker_cluster(names.ACCESS_LOG_CLUSTER, settings),
+            ]
+        },
         "layered_runtime": {
             "layers": [
                 {

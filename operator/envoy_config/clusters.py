@@ -23,6 +23,8 @@ from inference_resolution.resolved import (
 )
 
 _UNLIMITED = 1_000_000
+_UPSTREAM_IDLE_SECONDS = 4.0
+"""Shorter than the five seconds after which uvicorn, and so most model servers, close an idle connection."""
 _SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -48,8 +50,7 @@ def _nobody() -> Json:
     )
 
 
-def _override_host(pool: ResolvedPool) -> Json:
-    fallback = _least_request() if pool.failure_mode is FailureMode.FAIL_OPEN else _nobody()
+def _override_host() -> Json:
     return {
         "policies": [
             _policy(
@@ -60,7 +61,7 @@ def _override_host(pool: ResolvedPool) -> Json:
                     {"header": names.DESTINATION_KEY},
                 ],
                 selected_host_key={"key": names.LB_NAMESPACE, "path": [{"key": names.SERVED_KEY}]},
-                fallback_policy={"policies": [fallback]},
+                fallback_policy={"policies": [_nobody()]},
             )
         ]
     }
@@ -86,7 +87,10 @@ def _credential_filter(cluster_name: str, settings: EnvoySettings) -> Json:
 
 def _protocol_options(app_protocol: AppProtocol, filters: list[Json]) -> Json:
     protocol = "http2_protocol_options" if app_protocol is AppProtocol.H2C else "http_protocol_options"
-    options: Json = {"explicit_http_config": {protocol: {}}}
+    options: Json = {
+        "explicit_http_config": {protocol: {}},
+        "common_http_protocol_options": {"idle_timeout": duration(_UPSTREAM_IDLE_SECONDS)},
+    }
     if filters:
         codec = extension(
             "envoy.filters.http.upstream_codec", "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
@@ -118,13 +122,16 @@ def _transport_socket(tls: ModelServerTls, app_protocol: AppProtocol) -> Json:
     )
 
 
-def _cluster(name: str, settings: EnvoySettings, policy: Json) -> Json:
+def _cluster(name: str, endpoints_of: str, settings: EnvoySettings, policy: Json) -> Json:
     return typed(
         "envoy.config.cluster.v3.Cluster",
         name=name,
         type="EDS",
         connect_timeout=duration(settings.connect_timeout_seconds),
-        eds_cluster_config={"eds_config": file_source(f"{settings.directory}/{names.endpoints_file(name)}")},
+        eds_cluster_config={
+            "service_name": endpoints_of,
+            "eds_config": file_source(f"{settings.directory}/{names.endpoints_file(endpoints_of)}"),
+        },
         load_balancing_policy=policy,
         circuit_breakers={
             "thresholds": [
@@ -139,15 +146,25 @@ def _cluster(name: str, settings: EnvoySettings, policy: Json) -> Json:
     )
 
 
-def pool_cluster(pool: ResolvedPool, settings: EnvoySettings) -> Json:
-    """Return the cluster of a pool: the picker's list decides, and only endpoints of the pool are ever dialled."""
+def pool_clusters(pool: ResolvedPool, settings: EnvoySettings) -> list[Json]:
+    """Return the cluster of a pool, in which only the picker's list is ever dialled, and what FailOpen adds to it.
+
+    The added one shares the endpoints and chooses by itself; only requests that no picker answered reach it.
+    """
     name = pool.key.cluster_name
+    clusters = [_pool_cluster(name, pool, settings, _override_host())]
+    if pool.failure_mode is FailureMode.FAIL_OPEN:
+        clusters.append(_pool_cluster(name + names.OPEN_SUFFIX, pool, settings, {"policies": [_least_request()]}))
+    return clusters
+
+
+def _pool_cluster(name: str, pool: ResolvedPool, settings: EnvoySettings, policy: Json) -> Json:
     filters: list[Json] = []
     if pool.api_key:
-        filters.append(_credential_filter(name, settings))
+        filters.append(_credential_filter(pool.key.cluster_name, settings))
     if settings.hold_headers:
         filters.append(unstable.hold_headers_filter())
-    cluster = _cluster(name, settings, _override_host(pool))
+    cluster = _cluster(name, pool.key.cluster_name, settings, policy)
     cluster["typed_extension_protocol_options"] = _protocol_options(pool.app_protocol, filters)
     if pool.tls is not None:
         cluster["transport_socket"] = _transport_socket(pool.tls, pool.app_protocol)
@@ -156,7 +173,8 @@ def pool_cluster(pool: ResolvedPool, settings: EnvoySettings) -> Json:
 
 def service_cluster(service: ResolvedService, settings: EnvoySettings) -> Json:
     """Return the cluster of an ordinary Service."""
-    cluster = _cluster(service.key.cluster_name, settings, {"policies": [_least_request()]})
+    name = service.key.cluster_name
+    cluster = _cluster(name, name, settings, {"policies": [_least_request()]})
     cluster["typed_extension_protocol_options"] = _protocol_options(service.app_protocol, [])
     return cluster
 

@@ -45,9 +45,10 @@ def _access_log(log_name: str) -> Json:
         common_config={
             "log_name": log_name,
             "transport_api_version": "V3",
-            "grpc_service": _picker_service(),
-            "buffer_flush_interval": "0.05s",
-            "buffer_size_bytes": 1,
+            "grpc_service": {"envoy_grpc": {"cluster_name": names.ACCESS_LOG_CLUSTER}},
+            # entries wait at most 20 ms; what is above the buffer's size while the picker is slow would be lost
+            "buffer_flush_interval": "0.02s",
+            "buffer_size_bytes": 1024 * 1024,
             "custom_tags": [
                 tag("ttft_us", "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%"),
                 tag("attempt_first_byte_us", "%COMMON_DURATION(US_TX_END:US_RX_BODY_BEG:us)%"),
@@ -90,18 +91,8 @@ def _ext_proc(settings: EnvoySettings) -> Json:
     )
 
 
-def _authentication(settings: EnvoySettings) -> Json:
-    return extension(
-        "envoy.filters.http.api_key_auth",
-        "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
-        credentials=[{"key": key, "client": f"key-{i}"} for i, key in enumerate(settings.api_keys)],
-        key_sources=[{"header": "authorization"}],
-        forwarding={"hide_credentials": True},
-    )
-
-
 def _http_filters(settings: EnvoySettings) -> list[Json]:
-    filters: list[Json] = [_authentication(settings)] if settings.api_keys else []
+    filters: list[Json] = [unstable.authentication(settings.api_keys)] if settings.api_keys else []
     filters.append(_ext_proc(settings))
     match settings.usage:
         case UsageSource.NATIVE:
@@ -142,6 +133,7 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
         },
         http_filters=_http_filters(settings),
         access_log=[_access_log(names.REQUEST_LOG)],
+        access_log_options={"access_log_flush_interval": duration(names.PROGRESS_SECONDS)},
         local_reply_config=local_reply_config(),
         early_header_mutation_extensions=[
             extension(

@@ -68,7 +68,21 @@ WHOLE_ANSWER_SUFFIX: Final = "#whole"
 REQUEST_LOG: Final = "inference-gateway.request"
 ATTEMPT_LOG: Final = "inference-gateway.attempt"
 
+PROGRESS_SECONDS: Final = 10.0
+"""A request that runs longer is reported as often, so that its in-flight entry is not given up."""
+
 PICKER_CLUSTER: Final = "inference-gateway/endpoint-picker"
+ACCESS_LOG_CLUSTER: Final = "inference-gateway/access-log"
+"""The same socket on a connection of its own: request bodies must not hold up log entries."""
+OPEN_SUFFIX: Final = "#open"
+"""Ends the name of the cluster that serves a FailOpen pool when no picker answers."""
+
+ANSWER_FILTERS: Final = (
+    "envoy.filters.http.lua",
+    "envoy.filters.http.sse_to_metadata",
+    "envoy.filters.http.ai_protocol_manager",
+)
+"""HTTP filters that read or change answers of model servers."""
 
 BOOTSTRAP_FILE: Final = "bootstrap.json"
 LISTENERS_FILE: Final = "lds.json"

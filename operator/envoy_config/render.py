@@ -9,7 +9,7 @@ from envoy_config.bootstrap import bootstrap
 from envoy_config.clusters import (
     credential_file,
     endpoint_file,
-    pool_cluster,
+    pool_clusters,
     sends_hostnames,
     service_cluster,
 )
@@ -44,7 +44,8 @@ def render(resolution: Resolution, settings: EnvoySettings) -> Mapping[str, Json
         name = service.key.cluster_name
         files[names.endpoints_file(name)] = endpoint_file(name, service.endpoints)
     files[names.CLUSTERS_FILE] = _versioned(
-        [pool_cluster(pool, settings) for pool in pools] + [service_cluster(s, settings) for s in services]
+        [cluster for pool in pools for cluster in pool_clusters(pool, settings)]
+        + [service_cluster(s, settings) for s in services]
     )
     for entry in listeners:
         files[names.routes_file(entry.name)] = _versioned([RouteTable(entry, resolution.pools, settings).render()])

@@ -18,6 +18,7 @@ from inference_resolution.resolved import (
     PathRewrite,
     PoolKey,
     Redirect,
+    ResolvedBackend,
     ResolvedListener,
     ResolvedPool,
     ResolvedRule,
@@ -147,13 +148,23 @@ def _timeouts(rule: ResolvedRule) -> Json:
     return {"timeout": duration(rule.request_timeout_seconds or 0.0)}
 
 
+def _cluster_without_picker(backend: ResolvedBackend) -> str:
+    """Return the cluster that serves *backend* when Envoy chooses alone; one that does not exist gives 500."""
+    match backend.target:
+        case None:
+            return "inference-gateway/invalid-backend"
+        case PoolKey() as pool:
+            return pool.cluster_name + names.OPEN_SUFFIX
+        case service:
+            return service.cluster_name
+
+
 def _weighted_clusters(rule: ResolvedRule) -> Json:
     clusters: list[Json] = []
     for backend in rule.backends:
         if backend.weight <= 0:
             continue
-        name = backend.target.cluster_name if backend.target is not None else "inference-gateway/invalid-backend"
-        cluster: Json = {"name": name, "weight": backend.weight}
+        cluster: Json = {"name": _cluster_without_picker(backend), "weight": backend.weight}
         if added := _header_values(backend.request_headers):
             cluster["request_headers_to_add"] = added
         if removed := [n for n in backend.request_headers.remove if _settable(n)]:
@@ -294,7 +305,14 @@ class RouteTable:
 
     @staticmethod
     def _without_picker() -> Json:
-        return {"typed_per_filter_config": {_EXT_PROC: typed(_EXT_PROC_PER_ROUTE, disabled=True)}}
+        """Return the switch that keeps the picker and everything that reads answers off a route without models."""
+        off = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+        return {
+            "typed_per_filter_config": {
+                _EXT_PROC: typed(_EXT_PROC_PER_ROUTE, disabled=True),
+                **dict.fromkeys(names.ANSWER_FILTERS, off),
+            }
+        }
 
     def _fails_open(self, host: VirtualHost, entry: RouteEntry) -> bool:
         """Return whether Envoy may choose alone: every pool fails open and no body is needed to tell pools apart."""

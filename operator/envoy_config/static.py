@@ -16,8 +16,8 @@ def _without_type(resource: Json) -> Json:
 
 
 def _static_cluster(cluster: Json, files: Mapping[str, Json]) -> Json:
-    name = cast("str", cluster["name"])
-    assignment = _without_type(_resources(files, names.endpoints_file(name))[0])
+    source = cast("Json", cluster["eds_cluster_config"])
+    assignment = _without_type(_resources(files, names.endpoints_file(cast("str", source["service_name"])))[0])
     rest = {k: v for k, v in cluster.items() if k not in {"@type", "type", "eds_cluster_config"}}
     return {**rest, "type": "STATIC", "load_assignment": assignment}
 

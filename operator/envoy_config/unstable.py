@@ -1,10 +1,12 @@
 """Everything Envoy marks work-in-progress or alpha, in one place and behind switches of `EnvoySettings`.
 
-`sse_to_metadata` and `ai_protocol_manager` are work in progress in Envoy 1.40, Wasm as an upstream filter is alpha.
+`sse_to_metadata`, `ai_protocol_manager` and `api_key_auth` are work in progress in Envoy 1.40, Wasm as an upstream filter
+is alpha.
 Both usage filters are needed: the second loses a stream whose client closes at ``[DONE]``, as the official SDK does,
 and the first does not read JSON replies.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from envoy_config import names
@@ -79,4 +81,15 @@ def hold_headers_filter() -> Json:
                 "code": {"local": {"inline_bytes": HOLD_MODULE_BASE64}},
             },
         },
+    )
+
+
+def authentication(api_keys: Sequence[str]) -> Json:
+    """Return the filter that demands one of *api_keys* as a bearer token and takes it out; absent without keys."""
+    return extension(
+        "envoy.filters.http.api_key_auth",
+        "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
+        credentials=[{"key": key, "client": f"key-{i}"} for i, key in enumerate(api_keys)],
+        key_sources=[{"header": "authorization"}],
+        forwarding={"hide_credentials": True},
     )

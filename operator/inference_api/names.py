@@ -53,9 +53,17 @@ MODEL_HEADERS: Final = (
 # Labels or annotations on an endpoint that name its metrics dialect, newest first.
 ENGINE_LABELS: Final = (f"{OWN_GROUP}/engine-type", "llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type")
 
-INTERNAL_HEADER_PREFIXES: Final = tuple(
-    f"x-{owner}-{name}"
-    for owner in ("gateway", "llm-d")
-    for name in ("route", "cluster", "destination-endpoint", "model-name", "base-model-name", "prefiller", "encoder")
+INTERNAL_HEADER_PREFIXES: Final = (
+    *(
+        f"x-{owner}-{name}"
+        for owner in ("gateway", "llm-d")
+        for name in ("route", "cluster", "destination-endpoint", "model-name", "base-model-name")
+    ),
+    # set by pickers for disaggregated serving; a sidecar at the model server would dial what they name
+    *(
+        f"x-{owner}{name}"
+        for owner in ("", "gateway-", "llm-d-")
+        for name in ("prefiller-", "encoder-", "data-parallel-", "kv-cache-source-")
+    ),
 )
 """Beginnings of the headers that no client may set (names are lower-case inside Envoy)."""

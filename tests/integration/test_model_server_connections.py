@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,29 +59,29 @@ class Site:
     ranks: tuple[EchoServer, EchoServer]
 
 
+ANNOTATIONS: dict[str, dict[str, str]] = {
+    "verified": {**VERIFY, f"{PREFIX}tls-ca-secret": "ca"},
+    "wrong-ca": {**VERIFY, f"{PREFIX}tls-ca-secret": "wrong-ca"},
+    "wrong-name": {**VERIFY, f"{PREFIX}tls-server-name": "other.example", f"{PREFIX}tls-ca-secret": "ca"},
+    "no-ca": VERIFY,
+    "skipped": {f"{PREFIX}tls": "skip-verify"},
+    "plain-to-tls": {},
+    "keyed": {f"{PREFIX}credential-secret": "key"},
+    "unkeyed": {},
+}
+"""Of every pool that has a model server of its own."""
+
+
 def _documents(
-    tls: int, keyed: int, echo: int, ranks: list[int], front: int, pem: str, wrong_pem: str
+    ports: Mapping[str, int], *, echo: int, ranks: Sequence[int], front: int, pem: str, wrong_pem: str
 ) -> list[Document]:
-    pools: dict[str, tuple[int, dict[str, str]]] = {
-        "verified": (tls, {**VERIFY, f"{PREFIX}tls-ca-secret": "ca"}),
-        "wrong-ca": (tls, {**VERIFY, f"{PREFIX}tls-ca-secret": "wrong-ca"}),
-        "wrong-name": (
-            tls,
-            {**VERIFY, f"{PREFIX}tls-server-name": "other.example", f"{PREFIX}tls-ca-secret": "ca"},
-        ),
-        "no-ca": (tls, VERIFY),
-        "skipped": (tls, {f"{PREFIX}tls": "skip-verify"}),
-        "plain-to-tls": (tls, {}),
-        "keyed": (keyed, {f"{PREFIX}credential-secret": "key"}),
-        "unkeyed": (keyed, {}),
-    }
     documents: list[Document] = [
         secret("ca", ca_crt=pem),
         secret("wrong-ca", ca_crt=wrong_pem),
         secret("key", api_key=SERVER_KEY),
     ]
-    for name, (port, annotations) in pools.items():
-        documents += [*pool_with(name, [port], annotations=annotations), inference_model(name, pool=name)]
+    for name, port in ports.items():
+        documents += [*pool_with(name, [port], annotations=ANNOTATIONS[name]), inference_model(name, pool=name)]
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -108,21 +108,32 @@ def _documents(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site() -> AsyncIterator[Site]:
-    names = ("verified", "wrong-ca", "wrong-name", "no-ca", "skipped", "plain-to-tls", "keyed", "unkeyed", "http2")
     async with AsyncExitStack() as stack:
         gateway = StandaloneGateway([])
         certificate, key = make_certificate(gateway.folder, "models.example")
         wrong, _ = make_certificate(gateway.folder, "wrong.example")
-        tls, keyed, plain = [
-            await stack.enter_async_context(SimulatedServer(SimulatorSettings(models=names, **options)))
-            for options in ({"tls_certificate": certificate, "tls_key": key}, {"api_key": SERVER_KEY}, {})
-        ]
+
+        async def server(name: str, **options: Any) -> int:
+            settings = SimulatorSettings(models=(name,), **options)
+            return (await stack.enter_async_context(SimulatedServer(settings))).port
+
+        tls = {"tls_certificate": certificate, "tls_key": key}
+        ports = {
+            name: await server(name, **({"api_key": SERVER_KEY} if name.endswith("keyed") else tls))
+            for name in ANNOTATIONS
+        }
         echo, first, second = [await stack.enter_async_context(echo_server()) for _ in range(3)]
         front = free_port()
-        await stack.enter_async_context(http2_front(gateway.folder, front, plain.port, find_envoy(None)))
-        ranks = [first.port, second.port]
-        ports = (tls.port, keyed.port, echo.port, ranks, front)
-        gateway.write_manifests(*_documents(*ports, certificate.read_text(), wrong.read_text()))
+        await stack.enter_async_context(http2_front(gateway.folder, front, await server("http2"), find_envoy(None)))
+        documents = _documents(
+            ports,
+            echo=echo.port,
+            ranks=[first.port, second.port],
+            front=front,
+            pem=certificate.read_text(),
+            wrong_pem=wrong.read_text(),
+        )
+        gateway.write_manifests(*documents)
         (gateway.folder / "keys").write_text("client-key-0\nclient-key-1\n")
         gateway.add_arguments("--api-key-file", str(gateway.folder / "keys"))
         yield Site(await stack.enter_async_context(gateway), echo, (first, second))

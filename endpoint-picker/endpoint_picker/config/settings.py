@@ -148,8 +148,17 @@ class PickerSettings(BaseSettings):
         float, Field(gt=0, le=86_400, description="Silence on a client's stream that ends it, seconds.")
     ] = 300.0
     in_flight_limit_seconds: Annotated[
-        float, Field(gt=0, description="A request whose end is never reported leaves the ledger after so long.")
-    ] = 900.0
+        float,
+        Field(
+            ge=30,
+            description="A request that is not reported for so long leaves the in-flight ledger; running ones are "
+            "reported every 10 s.",
+        ),
+    ] = 60.0
+    max_held_bytes: Annotated[
+        int,
+        Field(ge=1 << 20, description="Request bodies held at once while requests are decided, bytes; above it: 503."),
+    ] = 256 * 1024 * 1024
     expected_output_tokens: Annotated[
         int, Field(ge=0, description="Output expected of a request that sets no limit, tokens.")
     ] = 256

@@ -10,7 +10,9 @@ from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from inference_resolution.resolved import PoolKey, ResolvedPool
 
 _FAILED_PAGES: Final = 2
+_FAILURES_IN_A_ROW: Final = 3
 _SUSPECT_SECONDS: Final = 1.0
+_LONGEST_SUSPECT_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class _Condition:
 
     metrics: EndpointMetrics | None = None
     failed_pages: int = 0
+    failed_attempts: int = 0
     suspect_until: float = 0.0
     endpoints: dict[PoolKey, Endpoint] = field(default_factory=dict)
 
@@ -26,8 +29,8 @@ class _Condition:
 class EndpointStore:
     """Publishes immutable endpoints per pool; readings replace them one by one.
 
-    An address that refuses connections (by its metrics page or by attempts) is kept out of the choice while there
-    are others; when nothing else is left, it is tried.
+    An address that refuses connections (by its metrics page or by attempts), or fails several attempts in a row, is
+    kept out of the choice while there are others; when nothing else is left, it is tried.
 
     Args:
         ledger: Gives the live in-flight counters of an address.
@@ -94,14 +97,24 @@ class EndpointStore:
             condition.failed_pages = condition.failed_pages + 1 if unreachable else 0
 
     def attempted(self, attempt: Attempt) -> None:
-        """Learn how an attempt went; one that got no connection makes the endpoint suspect for a moment."""
+        """Learn how an attempt went.
+
+        One that got no connection, or several in a row that failed otherwise, make the endpoint suspect: it is kept
+        out for a moment that doubles with every further failure, then tried again. The first success ends that.
+        """
         condition = self._conditions.get(attempt.address)
         if condition is None:
             return
-        if attempt.status is None and not attempt.started and "UF" in attempt.flags.split(","):
-            condition.suspect_until = self._clock() + _SUSPECT_SECONDS
-        elif attempt.status is not None:
-            condition.suspect_until = 0.0
+        if not attempt.failed:
+            if attempt.status is not None:
+                condition.failed_attempts, condition.suspect_until = 0, 0.0
+            return
+        condition.failed_attempts += 1
+        refused = attempt.status is None and not attempt.started and "UF" in attempt.flags.split(",")
+        beyond = condition.failed_attempts - (1 if refused else _FAILURES_IN_A_ROW)
+        if beyond >= 0:
+            seconds = min(_LONGEST_SUSPECT_SECONDS, _SUSPECT_SECONDS * 2.0 ** min(beyond, 10))
+            condition.suspect_until = self._clock() + seconds
 
     def reachable(self, address: str) -> bool:
         """Return whether the address takes connections, as far as is known."""

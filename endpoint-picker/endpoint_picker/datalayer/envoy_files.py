@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 0.02
 _ACCEPT_SECONDS: Final = 5.0
 _LINGER_SECONDS: Final = 60.0
+_SILENT_LOOKS: Final = 3
 
 
 class Versions(Protocol):
@@ -140,10 +141,15 @@ class EnvoyFiles:
     async def _await_version(self, read: Callable[[EnvoyVersions], str], content: Json, before: EnvoyVersions) -> str:
         """Wait until Envoy has taken over *content*; return why not, empty if it has."""
         deadline = self._clock() + _ACCEPT_SECONDS
+        silent = 0
         while self._clock() < deadline:
             now = await self._admin.versions()
             if now is None:
-                return ""
+                silent += 1
+                if silent > _SILENT_LOOKS:
+                    return ""  # it is gone and will read the files when it comes back
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
             if read(now) == content["version_info"] and not now.warming:
                 return ""
             if now.rejected > before.rejected:

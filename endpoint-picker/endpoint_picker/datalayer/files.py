@@ -1,9 +1,10 @@
 """Resources from manifest files: files, folders, globs and standard input."""
 
 import glob
+import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -98,16 +99,20 @@ def expand(path: str) -> tuple[list[str], str]:
         return [], f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
+def _files_below(folder: Path) -> Iterator[str]:
+    """Yield the manifest files of a folder tree; hidden folders are not entered."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "node_modules"]
+        for name in files:
+            file = Path(parent, name)
+            if file.suffix in _SUFFIXES and not name.startswith(".") and file.is_file():
+                yield str(file)
+
+
 def _expand(path: str) -> tuple[list[str], str]:
     folder = Path(path)
     if folder.is_dir():
-        files = sorted(
-            str(p)
-            for p in folder.rglob("*")
-            if p.suffix in _SUFFIXES
-            and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-            and p.is_file()
-        )
+        files = sorted(_files_below(folder))
         return files, "" if files else "the folder holds no .yaml, .yml or .json file"
     if folder.exists():
         return [path], ""

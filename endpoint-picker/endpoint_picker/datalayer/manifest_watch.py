@@ -5,6 +5,7 @@ network file systems and files that do not exist yet, and costs about 10 microse
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -12,6 +13,8 @@ from typing import Final, TypeAlias
 from endpoint_picker.datalayer.files import LoadedManifests, expand, load_manifests
 
 _POLL_SECONDS: Final = 0.25
+_PAUSE_PER_LOOK: Final = 10.0
+"""A look that takes long is followed by a pause ten times as long, so a huge folder does not cost a core."""
 _SETTLE_SECONDS: Final = 0.05
 _SETTLE_LOOKS: Final = 10
 
@@ -50,7 +53,9 @@ class ManifestWatch:
         """Yield the whole content after every change of it, for ever."""
         seen: Signature | None = None  # what was loaded may be older than the first look
         while True:
+            began = time.monotonic()
             now = await self._look()
+            pause = max(_POLL_SECONDS, _PAUSE_PER_LOOK * (time.monotonic() - began))
             if now != seen:
                 seen = await self._settled(now)
                 # in a thread: large manifests take seconds
@@ -58,7 +63,7 @@ class ManifestWatch:
                 if (loaded.located, loaded.problems) != (self._last.located, self._last.problems):
                     self._last = loaded
                     yield loaded
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
 
     async def _settled(self, now: Signature) -> Signature:
         """Return the signature once it stands still, so that half a save is not read."""

@@ -1,14 +1,13 @@
 """The gRPC side of external processing: moves messages between Envoy and sessions, and asks the director."""
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import grpc
 
 from endpoint_picker.domain.completion import CompletedRequest
-from endpoint_picker.domain.errors import EndpointPickerError, InternalFailure
+from endpoint_picker.domain.errors import EndpointPickerError, InternalFailure, PickerOverloaded
 from endpoint_picker.domain.usage import Usage
 from endpoint_picker.extproc.errors import error_answer
 from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
@@ -57,6 +56,7 @@ class _Exchange:
     answer: Answer | None = None
     sent: bool = False
     first_byte: float | None = None
+    held_bytes: int = 0
 
 
 class ExternalProcessor:
@@ -70,6 +70,7 @@ class ExternalProcessor:
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
         max_body_bytes: Bound on request bodies.
+        max_held_bytes: Bound on all bodies held at once; what would exceed it is refused with PickerOverloaded.
         reads_answers: Whether our own Envoy shows us answers (one position of the usage switch).
     """
 
@@ -80,12 +81,15 @@ class ExternalProcessor:
         clock: Clock,
         wall_clock: Clock,
         max_body_bytes: int,
+        max_held_bytes: int = 256 * 1024 * 1024,
         reads_answers: bool = False,
     ) -> None:
         self._director = director
         self._clock = clock
         self._wall_clock = wall_clock
         self._max_body_bytes = max_body_bytes
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
         self._reads_answers = reads_answers
         self.streams = 0
 
@@ -100,7 +104,7 @@ class ExternalProcessor:
 
     async def _process(
         self,
-        requests: AsyncIterator[ProcessingRequest],
+        _requests: object,
         context: "grpc.aio.ServicerContext[ProcessingRequest, ProcessingResponse]",
     ) -> None:
         own = (names.PROFILE_METADATA, names.OWN_PROFILE) in (context.invocation_metadata() or ())
@@ -111,7 +115,8 @@ class ExternalProcessor:
         exchange = _Exchange(session, own, self._clock())
         self.streams += 1
         try:
-            async for message in requests:
+            # not `async for`: the iterator would keep the last message, maybe a large body, until a garbage collection
+            while (message := await context.read()) is not grpc.aio.EOF:
                 for answer in await self._answers(exchange, message):
                     await context.write(answer)
                 if session.request_answered:
@@ -120,12 +125,22 @@ class ExternalProcessor:
                         return
         finally:
             self.streams -= 1
+            self._hold(exchange, 0)
             self._settle(exchange)
+
+    def _hold(self, exchange: _Exchange, held_bytes: int) -> None:
+        """Account for the body that *exchange* holds now."""
+        self._held_bytes += held_bytes - exchange.held_bytes
+        exchange.held_bytes = held_bytes
 
     async def _answers(self, exchange: _Exchange, message: ProcessingRequest) -> list[ProcessingResponse]:
         session = exchange.session
         try:
             step = session.receive(message)
+            self._hold(exchange, session.held_bytes)
+            if self._held_bytes > self._max_held_bytes and exchange.held_bytes:
+                msg = "The gateway holds as many request bodies as it may; try again."
+                raise PickerOverloaded(msg)  # noqa: TRY301 - answered like every other refusal
             if isinstance(step, DecisionWanted):
                 return await self._decide(exchange, step)
             self._note_progress(exchange)

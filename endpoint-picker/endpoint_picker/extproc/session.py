@@ -118,6 +118,11 @@ class ExtProcSession:
         return self._state in (State.RESPONSE, State.DONE)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of the request body held here; 0 once the request is answered."""
+        return self._body_bytes if self._chunks else 0
+
+    @property
     def awaits_response(self) -> bool:
         """Whether the data plane will show us anything of the answer."""
         return self._state is State.RESPONSE

@@ -43,22 +43,28 @@ class DirectorSettings:
         add_include_usage: Ask model servers for usage on streams whose client did not.
         expected_output_tokens: Output expected of a request without a limit.
         boot_id: Distinguishes this process in correlation ids.
-        in_flight_limit_seconds: What is remembered of a request whose end is never reported goes after so long.
+        in_flight_limit_seconds: What is remembered of a request goes when nothing was reported of it for so long.
     """
 
     limits: BodyLimits
     add_include_usage: bool = True
     expected_output_tokens: int = 256
     boot_id: str = "0"
-    in_flight_limit_seconds: float = 900.0
+    in_flight_limit_seconds: float = 60.0
 
 
 @dataclass(slots=True)
 class PendingRequest:
-    """What the director remembers of a request until its end; pool is empty if it was refused."""
+    """What the director remembers of a request until its end.
+
+    Attributes:
+        seen: When it was last known to be under way, by the director's clock.
+        pool: Empty if it was refused.
+        addresses: Ordered endpoints, empty if it was refused or goes elsewhere.
+    """
 
     request_id: str
-    started: float
+    seen: float
     model: str = ""
     target_model: str = ""
     pool: str = ""
@@ -313,21 +319,31 @@ class Director:
         """Learn how one attempt went; the request moves on to the endpoint that is tried next."""
         self._observer.attempted(attempt)
         correlation_id = self._by_request_id.get(attempt.request_id)
-        if correlation_id is not None and (next_address := self._next_address(correlation_id, attempt)):
-            self._ledger.move(correlation_id, next_address)
+        if correlation_id is not None:
+            self._follow(correlation_id, attempt)
         if not attempt.live:
             self._endpoints.attempted(attempt)
 
-    def _next_address(self, correlation_id: str, attempt: Attempt) -> str:
-        """Return the endpoint a request is at after *attempt*; empty if it stays where it is."""
-        if attempt.live:
-            return attempt.address
+    def _follow(self, correlation_id: str, attempt: Attempt) -> None:
+        """Keep the ledger at the endpoint that a request is at now; the id is the client's, so only within its list."""
         pending = self._pending.get(correlation_id)
-        if pending is None or attempt.started or not (attempt.failed or attempt.status == _TOO_MANY_REQUESTS):
-            return ""
-        addresses = pending.addresses
-        position = addresses.index(attempt.address) + 1 if attempt.address in addresses else len(addresses)
-        return addresses[position] if position < len(addresses) else ""
+        if pending is None or attempt.address not in pending.addresses:
+            return
+        if attempt.live:
+            self._ledger.move(correlation_id, attempt.address)
+            self._renew(correlation_id, pending)
+            if attempt.started:
+                self._ledger.first_token(correlation_id)
+        elif not attempt.started and (attempt.failed or attempt.status == _TOO_MANY_REQUESTS):
+            position = pending.addresses.index(attempt.address) + 1
+            if position < len(pending.addresses):
+                self._ledger.move(correlation_id, pending.addresses[position])
+
+    def _renew(self, correlation_id: str, pending: PendingRequest) -> None:
+        """Remember a request for another time limit, because it was reported to be under way."""
+        pending.seen = self._clock()
+        self._ledger.renew(correlation_id, pending.seen)
+        self._pending[correlation_id] = self._pending.pop(correlation_id)
 
     def note_usage(self, correlation_id: str, usage: Usage) -> None:
         """Keep usage that the picker itself read from the answer, for the end of the request."""
@@ -341,18 +357,31 @@ class Director:
 
     def completed(self, completed: CompletedRequest) -> None:
         """Settle one request: release the ledger, count and log. A second report of one end counts for nothing."""
-        # a client that leaves while the request is decided is reported without our metadata, but with its id
-        correlation_id = completed.correlation_id or self._by_request_id.get(completed.request_id, "")
+        correlation_id = completed.correlation_id
+        if not correlation_id:
+            self._release_early_leaver(completed)
+            self._observer.completed(completed)
+            return
         if correlation_id in self._settled:
             return
-        if correlation_id:
-            self._settled[correlation_id] = None
-            if len(self._settled) > _SETTLED_KEPT:
-                self._settled.popitem(last=False)
+        self._settled[correlation_id] = None
+        if len(self._settled) > _SETTLED_KEPT:
+            self._settled.popitem(last=False)
         pending = self._forget(correlation_id)
         if pending is not None:
             completed = _completed_with(completed, pending)
         self._observer.completed(completed)
+
+    def _release_early_leaver(self, completed: CompletedRequest) -> None:
+        """Release a request whose client left while it was being decided: its report lacks our metadata.
+
+        The id it is found by is the client's, so this settles nothing: a full report still counts if one comes.
+        """
+        if completed.client_gone and completed.attempts == 0:
+            correlation_id = self._by_request_id.get(completed.request_id)
+            if correlation_id is not None:
+                self._ledger.release(correlation_id)
+                self._observer.ended(correlation_id)
 
     def abandon(self, correlation_id: str) -> None:
         """Release a request that will have no end to report."""
@@ -374,7 +403,7 @@ class Director:
         now = self._clock()
         expired = self._ledger.expire(now)
         latest = now - self._settings.in_flight_limit_seconds
-        overdue = list(takewhile(lambda c: self._pending[c].started <= latest, self._pending))
+        overdue = list(takewhile(lambda c: self._pending[c].seen <= latest, self._pending))
         for correlation_id in overdue:
             self._drop(correlation_id)
         if expired:

@@ -34,13 +34,12 @@ class InFlightLedger:
     Written by the director and by settlement, in one thread.
 
     Args:
-        time_limit_seconds: How long a request may stay; ValueError unless positive. The default is longer than any
-            usual request timeout, because releasing early makes a busy endpoint look idle.
+        time_limit_seconds: How long a request may stay without being renewed; ValueError unless positive.
     """
 
     __slots__ = ("_counters", "_expired", "_ignored", "_placements", "_present", "_time_limit_seconds", "_totals")
 
-    def __init__(self, time_limit_seconds: float = 900.0) -> None:
+    def __init__(self, time_limit_seconds: float = 60.0) -> None:
         if time_limit_seconds <= 0.0:
             msg = f"time_limit_seconds must be positive, got {time_limit_seconds}"
             raise ValueError(msg)
@@ -130,6 +129,15 @@ class InFlightLedger:
             self._ignored += 1
             return False
         self._subtract(placement)
+        return True
+
+    def renew(self, correlation_id: str, now: float) -> bool:
+        """Give a request that is known to be under way another time limit; return whether it is in the ledger."""
+        placement = self._placements.pop(correlation_id, None)
+        if placement is None:
+            return False
+        placement.placed_at = now
+        self._placements[correlation_id] = placement
         return True
 
     def expire(self, now: float) -> int:

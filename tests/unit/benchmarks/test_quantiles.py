@@ -1,6 +1,7 @@
 """Quantiles interpolate between neighbouring samples, stay within them, and of nothing are not a number."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from benchmarks.quantiles import Spread, Summary, quantile
@@ -31,7 +32,7 @@ def test_no_samples_have_no_quantile() -> None:
 def test_quantiles_are_ordered_and_within_the_samples(samples: list[float]) -> None:
     summary = Summary.of(samples)
     figures = [min(samples), summary.p50, summary.p90, summary.p99, max(samples)]
-    assert all(low <= high or math.isclose(low, high) for low, high in zip(figures, figures[1:], strict=False))
+    assert all(low <= high or math.isclose(low, high) for low, high in pairwise(figures))
 
 
 def test_a_spread_shows_the_median_and_both_ends() -> None:

@@ -1,46 +1,55 @@
 """Which endpoint is believed to have which prompt blocks cached: the memory of the approximate prefix cache."""
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-
-SWEPT_PER_RECORD = 128
-"""Blocks of departed endpoints that one `PrefixIndex.record` clears away."""
 
 
-@dataclass(slots=True)
+class _Run:
+    """Blocks that one record used last, first block first.
+
+    Attributes:
+        blocks: As recorded; may still list some that a later record has used since.
+        live: How many of them no later record has used.
+    """
+
+    __slots__ = ("blocks", "live")
+
+    def __init__(self, blocks: tuple[int, ...], live: int) -> None:
+        self.blocks = blocks
+        self.live = live
+
+
 class _Resident:
-    """The blocks of one endpoint, least recently used first, and the bit that stands for it in the owners' masks."""
+    """The blocks of one endpoint, each with the run it was last used in, and the runs, least recently used first."""
 
-    address: str
-    bit: int
-    blocks: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    __slots__ = ("blocks", "runs")
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, _Run] = {}
+        self.runs: OrderedDict[_Run, None] = OrderedDict()
 
 
 class PrefixIndex:
-    """Per endpoint an LRU of block hashes, and for every hash the set of endpoints that hold it.
+    """Per endpoint an LRU of block hashes.
 
-    Written only at a pick (`record`) and when an endpoint leaves (`forget`); not safe for threads. Sets of endpoints
-    are bit masks, so a lookup costs one dictionary access per block, however many endpoints there are.
+    Written only at a pick (`record`) and when an endpoint leaves (`forget`); not safe for threads.
+
+    Hashes are chained: a block's hash stands for all blocks before it as well. Since a record uses the beginning of its
+    prompt last, an endpoint that holds a block holds all blocks before it, so `match` need not look at each. Hashes
+    that break the rule, by a collision, make matches wrong and harm nothing else.
+
+    The LRU is kept by runs, one per record, and not by blocks: most blocks come and go with the rest of their prompt.
 
     Bounds: every endpoint holds at most the capacity given at `record`, all together at most *max_entries*; beyond that
-    those that have left go first, then the endpoint with the most entries loses its oldest. One entry takes about 200
-    bytes. Every operation takes time in proportion to the prompt's blocks.
+    the endpoint with the most entries loses its oldest. One entry takes about 150 bytes. A record takes time in
+    proportion to the prompt's blocks, a match to the endpoints asked for.
 
     Args:
         max_entries: Blocks over all endpoints, counted once per endpoint; ValueError unless positive.
     """
 
-    __slots__ = (
-        "_departed",
-        "_entries",
-        "_free_bits",
-        "_max_entries",
-        "_next_bit",
-        "_owners",
-        "_residents",
-        "_residents_by_bit",
-    )
+    __slots__ = ("_entries", "_max_entries", "_residents")
 
     def __init__(self, max_entries: int = 400_000) -> None:
         if max_entries < 1:
@@ -48,15 +57,10 @@ class PrefixIndex:
             raise ValueError(msg)
         self._max_entries = max_entries
         self._entries = 0
-        self._owners: dict[int, int] = {}
         self._residents: dict[str, _Resident] = {}
-        self._residents_by_bit: dict[int, _Resident] = {}
-        self._departed: list[_Resident] = []
-        self._free_bits: list[int] = []
-        self._next_bit = 1
 
     def __len__(self) -> int:
-        """Return the entries in memory, with those of departed endpoints that are not cleared away yet."""
+        """Return the entries in memory."""
         return self._entries
 
     @property
@@ -65,30 +69,17 @@ class PrefixIndex:
         return tuple(self._residents)
 
     def match(self, block_hashes: Sequence[int], addresses: Iterable[str]) -> dict[str, int]:
-        """Return how many leading blocks each of *addresses* holds; one that holds not even the first is left out.
-
-        The walk ends at the first block that nobody holds who held all before it.
-        """
+        """Return how many leading blocks each of *addresses* holds; one that holds not even the first is left out."""
+        matched: dict[str, int] = {}
+        if not block_hashes:
+            return matched
+        first, last, count = block_hashes[0], block_hashes[-1], len(block_hashes)
         residents = self._residents
-        holding = 0
         for address in addresses:
             resident = residents.get(address)
-            if resident is not None:
-                holding |= resident.bit
-        matched: dict[str, int] = {}
-        if not holding:
-            return matched
-        owners = self._owners
-        for depth, block_hash in enumerate(block_hashes):
-            still_holding = holding & owners.get(block_hash, 0)
-            if still_holding != holding:
-                if depth:
-                    self._note(matched, holding ^ still_holding, depth)
-                holding = still_holding
-                if not holding:
-                    return matched
-        if block_hashes:
-            self._note(matched, holding, len(block_hashes))
+            if resident is None or first not in resident.blocks:
+                continue
+            matched[address] = count if last in resident.blocks else _held(resident.blocks, block_hashes)
         return matched
 
     def record(self, address: str, block_hashes: Sequence[int], capacity: int) -> None:
@@ -99,70 +90,83 @@ class PrefixIndex:
         """
         if not block_hashes:
             return
-        if self._departed:
-            self._sweep(SWEPT_PER_RECORD)
-        resident = self._residents.get(address) or self._admit(address)
-        blocks, bit, owners = resident.blocks, resident.bit, self._owners
-        before = len(blocks)
-        for block_hash in reversed(block_hashes):
-            if block_hash in blocks:
-                blocks.move_to_end(block_hash)
-            else:
-                blocks[block_hash] = None
-                owners[block_hash] = owners.get(block_hash, 0) | bit
-        self._entries += len(blocks) - before
-        self._evict(resident, len(blocks) - capacity)
+        resident = self._residents.get(address)
+        if resident is None:
+            resident = self._residents[address] = _Resident()
+        before = len(resident.blocks)
+        _use(resident, tuple(block_hashes))
+        held = len(resident.blocks)
+        self._entries += held - before
+        if held > capacity:
+            self._evict(address, held - capacity)
         while (excess := self._entries - self._max_entries) > 0:
-            if self._departed:
-                self._sweep(excess)
-                continue
-            fullest = max(self._residents.values(), key=lambda other: len(other.blocks))
-            self._evict(fullest, excess)
+            self._evict(max(self._residents, key=lambda other: len(self._residents[other].blocks)), excess)
 
     def forget(self, address: str) -> None:
-        """Match *address* no more; nothing happens if it holds nothing. Its memory is freed during later records."""
+        """Match *address* no more and free its memory; nothing happens if it holds nothing."""
         resident = self._residents.pop(address, None)
         if resident is not None:
-            self._departed.append(resident)
+            self._entries -= len(resident.blocks)
 
-    def _note(self, matched: dict[str, int], bits: int, depth: int) -> None:
-        while bits:
-            bit = bits & -bits
-            matched[self._residents_by_bit[bit].address] = depth
-            bits ^= bit
-
-    def _admit(self, address: str) -> _Resident:
-        if self._free_bits:
-            bit = self._free_bits.pop()
-        else:
-            bit = self._next_bit
-            self._next_bit <<= 1
-        resident = _Resident(address, bit)
-        self._residents[address] = resident
-        self._residents_by_bit[bit] = resident
-        return resident
-
-    def _sweep(self, count: int) -> None:
-        resident = self._departed[-1]
-        self._evict(resident, count)
+    def _evict(self, address: str, count: int) -> None:
+        """Drop the *count* oldest blocks of *address*, and itself when it holds nothing more."""
+        resident = self._residents[address]
+        before = len(resident.blocks)
+        _drop_oldest(resident, count)
+        self._entries -= before - len(resident.blocks)
         if not resident.blocks:
-            self._departed.pop()
+            del self._residents[address]
 
-    def _evict(self, resident: _Resident, count: int) -> None:
-        """Drop the *count* oldest blocks of *resident* (none if negative), and itself when it holds nothing more."""
-        blocks = resident.blocks
-        owners = self._owners
-        count = max(0, min(count, len(blocks)))
-        for _ in range(count):
-            block_hash, _ = blocks.popitem(last=False)
-            others = owners[block_hash] ^ resident.bit
-            if others:
-                owners[block_hash] = others
-            else:
-                del owners[block_hash]
-        self._entries -= count
-        if not blocks:
-            if self._residents.get(resident.address) is resident:
-                del self._residents[resident.address]
-            del self._residents_by_bit[resident.bit]
-            self._free_bits.append(resident.bit)
+
+def _held(blocks: dict[int, _Run], block_hashes: Sequence[int]) -> int:
+    """Return how many leading blocks are held, knowing that the first is."""
+    return bisect_left(block_hashes, 1, lo=1, key=lambda block_hash: block_hash not in blocks)
+
+
+def _use(resident: _Resident, block_hashes: tuple[int, ...]) -> None:
+    """Make the blocks the most recently used ones."""
+    blocks, runs = resident.blocks, resident.runs
+    repeated = blocks.get(block_hashes[0])
+    if repeated is not None and repeated.live == len(block_hashes) and repeated.blocks == block_hashes:
+        runs.move_to_end(repeated)
+        return
+    if not blocks.keys().isdisjoint(block_hashes):
+        _take_out(resident, block_hashes)
+    run = _Run(block_hashes, 0)
+    used = dict.fromkeys(block_hashes, run)
+    run.live = len(used)
+    blocks.update(used)
+    runs[run] = None
+
+
+def _take_out(resident: _Resident, block_hashes: Iterable[int]) -> None:
+    """Take blocks that are used again out of their runs."""
+    blocks = resident.blocks
+    shrunk: dict[_Run, None] = {}
+    for block_hash in block_hashes:
+        run = blocks.pop(block_hash, None)
+        if run is not None:
+            run.live -= 1
+            shrunk[run] = None
+    for run in shrunk:
+        if not run.live:
+            del resident.runs[run]
+        elif 2 * run.live <= len(run.blocks):
+            run.blocks = tuple([block_hash for block_hash in run.blocks if blocks.get(block_hash) is run])
+
+
+def _drop_oldest(resident: _Resident, count: int) -> None:
+    """Drop the *count* oldest blocks, all if there are fewer."""
+    blocks, runs = resident.blocks, resident.runs
+    while count > 0 and runs:
+        run = next(iter(runs))
+        live = run.blocks
+        if run.live < len(live):
+            live = tuple([block_hash for block_hash in live if blocks.get(block_hash) is run])
+        kept = max(0, len(live) - count)
+        for block_hash in live[kept:]:
+            del blocks[block_hash]
+        count -= len(live) - kept
+        run.blocks, run.live = live[:kept], kept
+        if not kept:
+            del runs[run]
