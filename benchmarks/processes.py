@@ -95,8 +95,16 @@ class Stage:
         command += [word for address in addresses for word in ("--port", str(address.port))]
         return ModelServers(tuple(addresses), (await self._start_server("fast-server", command, addresses),))
 
-    async def gateway(self, servers: ModelServers, *, module: Sequence[str] = ("endpoint_picker",)) -> Gateway:
-        """Start picker and Envoy as `igw up` does, the picker by ``python -m`` *module*."""
+    async def gateway(
+        self, servers: ModelServers, *, module: Sequence[str] = ("endpoint_picker",), scheduling: Path | None = None
+    ) -> Gateway:
+        """Start picker and Envoy as `igw up` does.
+
+        Args:
+            servers: The pool.
+            module: What ``python -m`` runs as the picker, with its first arguments.
+            scheduling: The picker's `EndpointPickerConfig`; None: its default.
+        """
         folder, listen, admin = self._new_folder(), _free_address(), _free_address()
 
         async def is_ready() -> str:
@@ -109,6 +117,8 @@ class Stage:
         command = [sys.executable, "-m", *module, "--source", "files"]
         command += ["-f", str(_manifest(folder, servers)), "--envoy-dir", str(folder)]
         command += ["--listen", str(listen), "--admin", str(admin)]
+        if scheduling is not None:
+            command += ["--scheduling-config", str(scheduling)]
         log = folder / "picker.log"
         picker = await self._start("endpoint picker", command, is_ready, log)
         envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)

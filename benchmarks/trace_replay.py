@@ -112,7 +112,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--servers", type=int, default=4, help="simulated model servers")
     parser.add_argument("--timing", choices=sorted(PRESETS), default="a100-40-8b", help="what the servers simulate")
     parser.add_argument("--time-scale", type=float, default=0.3, help="simulated seconds per real second")
-    parser.add_argument("--arms", default=f"{GATEWAY},round-robin", help=f"of {GATEWAY},{','.join(POLICIES)}")
+    known = f"of {GATEWAY}, {', '.join(POLICIES)} and NAME=FILE: the gateway with that EndpointPickerConfig"
+    parser.add_argument("--arms", default=f"{GATEWAY},round-robin", help=known)
     parser.add_argument("--interleave", type=int, default=1, metavar="SLICES", help="let the arms take turns")
     parser.add_argument("--max-prompt-tokens", type=int, default=16_384, help="longer prompts are cut")
     parser.add_argument("--max-output-tokens", type=int, default=2_048, help="longer answers are cut")
@@ -121,10 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Replay, print and write; return the number of failed requests."""
-    arms = options.arms.split(",")
-    if unknown := sorted(set(arms) - {GATEWAY, *POLICIES}):
-        msg = f"--arms {','.join(unknown)}: known are {GATEWAY}, {', '.join(POLICIES)}"
-        raise BadInput(msg)
+    arms = parse_arms(options.arms)
     requests = _load(options)
     offered = len(requests) / (options.minutes * 60)
     saturation = _saturation(requests, options)
@@ -133,12 +131,12 @@ async def run(options: argparse.Namespace) -> int:
         f"{_load_text(offered, saturation)}; {len(arms)} arms, {options.interleave} slices each",
         flush=True,
     )
-    results = {arm: ArmResult() for arm in arms}
+    results = {arm.name: ArmResult() for arm in arms}
     for number, part in enumerate(slices(requests, options.interleave, options.minutes * 60)):
         # Whoever begins may meet a busier machine: the order turns with each slice.
         turn = number % len(arms)
         for arm in [*arms[turn:], *arms[:turn]]:
-            results[arm].add(await _replay(arm, part, options))
+            results[arm.name].add(await _replay(arm, part, options))
     figures = {arm: result.figures() for arm, result in results.items()}
     print(f"\n{report(figures)}\n")
     for arm, result in results.items():
@@ -155,6 +153,48 @@ async def run(options: argparse.Namespace) -> int:
         },
     )
     return sum(len(result.errors) for result in results.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to spread the requests.
+
+    Attributes:
+        name: For tables.
+        policy: Envoy's policy; empty: the gateway.
+        scheduling: `EndpointPickerConfig` of the gateway; None: its default.
+    """
+
+    name: str
+    policy: str = ""
+    scheduling: Path | None = None
+
+
+def parse_arms(text: str) -> list[Arm]:
+    """Return the arms of a comma-separated list.
+
+    Raises:
+        BadInput: One is unknown, named twice, or its file does not exist.
+    """
+    arms: list[Arm] = []
+    for word in text.split(","):
+        name, equals, file = word.partition("=")
+        if name in {arm.name for arm in arms} or not name:
+            msg = f"--arms {text}: an arm is empty or named twice"
+            raise BadInput(msg)
+        if equals:
+            if not Path(file).is_file():
+                msg = f"--arms {word}: no such file"
+                raise BadInput(msg)
+            arms.append(Arm(name, scheduling=Path(file).resolve()))
+        elif name == GATEWAY:
+            arms.append(Arm(name))
+        elif name in POLICIES:
+            arms.append(Arm(name, policy=name))
+        else:
+            msg = f"--arms {word}: known are {GATEWAY}, {', '.join(POLICIES)} and NAME=FILE"
+            raise BadInput(msg)
+    return arms
 
 
 def _load(options: argparse.Namespace) -> list[TraceRequest]:
@@ -208,13 +248,16 @@ def slices(requests: Sequence[TraceRequest], count: int, seconds: float) -> list
     return parts
 
 
-async def _replay(arm: str, part: Slice, options: argparse.Namespace) -> ArmResult:
+async def _replay(arm: Arm, part: Slice, options: argparse.Namespace) -> ArmResult:
     async with open_stage(options.envoy) as stage:
         servers = await stage.simulated_servers(options.servers, timing=options.timing, time_scale=options.time_scale)
-        gateway = await (stage.gateway(servers) if arm == GATEWAY else stage.plain_envoy(servers, arm))
+        if arm.policy:
+            gateway = await stage.plain_envoy(servers, arm.policy)
+        else:
+            gateway = await stage.gateway(servers, scheduling=arm.scheduling)
         numbered = {f"server-{number}": pid for number, pid in enumerate(servers.pids)}
         async with new_session() as session:
-            loop = OpenLoop(session, gateway.url, name=arm, seed=options.seed)
+            loop = OpenLoop(session, gateway.url, name=arm.name, seed=options.seed)
             meter = CpuMeter({**gateway.pids, **numbered})
             own, began = time.process_time(), time.perf_counter()
             replayed = await loop.replay(part.requests, first_number=part.first_number)

@@ -1,6 +1,7 @@
 """Start-up of the endpoint picker: settings, signals, exit codes."""
 
 import asyncio
+import ctypes
 import logging
 import signal
 import sys
@@ -11,6 +12,9 @@ from endpoint_picker.telemetry.logs import LogForm, set_up_logging
 from endpoint_picker.wiring import ManifestProblems, Picker
 
 logger = logging.getLogger(__name__)
+
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD_BYTES = 1024 * 1024
 
 
 async def _serve(settings: PickerSettings) -> None:
@@ -29,10 +33,23 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def _give_memory_back() -> None:
+    """Make the C library map large blocks one by one, so that the memory of a large body returns when it is freed.
+
+    By default its threshold grows with what is freed, up to 32 MiB, and freed bodies would stay with the process.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library
+    mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the picker; return 0 after a drain, 1 when it cannot run, 2 on bad settings or manifests."""
     try:
         settings = read_settings(arguments)
+        _give_memory_back()
         set_up_logging(sys.stderr, form=LogForm(settings.log_format), level=settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings))

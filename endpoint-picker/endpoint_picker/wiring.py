@@ -108,6 +108,7 @@ class Picker:
             listen={LISTENER_NAME: ListenAddress(self._listen.host, self._listen.port)},
             max_body_bytes=settings.max_body_bytes,
             max_connections=settings.max_connections,
+            max_heap_bytes=settings.envoy_max_heap_bytes,
             message_timeout_seconds=settings.message_timeout_seconds,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             stream_idle_timeout_seconds=settings.stream_idle_timeout_seconds,
@@ -361,9 +362,12 @@ class Picker:
 
     def _page_failed(self, address: str, problem: PageProblem) -> None:
         self._metrics.record_scrape_error(address, problem.value)
-        unreachable = problem in (PageProblem.UNREACHABLE, PageProblem.TIMEOUT)
         was = self._store.reachable(address)
-        self._store.page_failed(address, unreachable=unreachable)
+        self._store.page_failed(
+            address,
+            unreachable=problem is PageProblem.UNREACHABLE,
+            timed_out=problem is PageProblem.TIMEOUT,
+        )
         if was and not self._store.reachable(address):
             logger.warning("endpoint %s takes no connections", address)
 

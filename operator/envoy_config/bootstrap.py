@@ -36,6 +36,38 @@ def _picker_cluster(name: str, settings: EnvoySettings) -> Json:
     }
 
 
+def _overload_manager(settings: EnvoySettings) -> Json:
+    """Return limits that keep Envoy alive: connections always, and new requests once memory runs short."""
+    heap = "envoy.resource_monitors.fixed_heap"
+
+    def above(action: str, fraction: float) -> Json:
+        return {"name": action, "triggers": [{"name": heap, "threshold": {"value": fraction}}]}
+
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": typed(
+                    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    max_active_downstream_connections=settings.max_connections,
+                ),
+            },
+            {
+                "name": heap,
+                "typed_config": typed(
+                    "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    max_heap_size_bytes=settings.max_heap_bytes,
+                ),
+            },
+        ],
+        "actions": [
+            above("envoy.overload_actions.shrink_heap", 0.9),
+            above("envoy.overload_actions.stop_accepting_requests", 0.95),
+        ],
+    }
+
+
 def bootstrap(settings: EnvoySettings) -> Json:
     """Return the start-up file."""
     return {
@@ -63,15 +95,5 @@ def bootstrap(settings: EnvoySettings) -> Json:
                 }
             ]
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": typed(
-                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        max_active_downstream_connections=settings.max_connections,
-                    ),
-                }
-            ]
-        },
+        "overload_manager": _overload_manager(settings),
     }

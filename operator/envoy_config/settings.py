@@ -39,6 +39,7 @@ class EnvoySettings:
         max_body_bytes: Largest request body; also what a retry can replay.
         max_header_kib: Largest request header block, KiB.
         max_connections: Client connections accepted at once.
+        max_heap_bytes: Memory of Envoy beyond which it refuses requests.
         message_timeout_seconds: How long Envoy waits for one answer of the picker.
         connect_timeout_seconds: Per attempt, towards model servers.
         stream_idle_timeout_seconds: Silence on a client stream that ends it.
@@ -55,6 +56,7 @@ class EnvoySettings:
     max_body_bytes: int = 32 * 1024 * 1024
     max_header_kib: int = 60
     max_connections: int = 20_000
+    max_heap_bytes: int = 2 * 1024 * 1024 * 1024
     message_timeout_seconds: float = 10.0
     connect_timeout_seconds: float = 2.0
     stream_idle_timeout_seconds: float = 300.0

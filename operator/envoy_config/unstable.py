@@ -1,7 +1,7 @@
 """Everything Envoy marks work-in-progress or alpha, in one place and behind switches of `EnvoySettings`.
 
-`sse_to_metadata`, `ai_protocol_manager` and `api_key_auth` are work in progress in Envoy 1.40, Wasm as an upstream filter
-is alpha.
+`sse_to_metadata`, `ai_protocol_manager` and `api_key_auth` are work in progress in Envoy 1.40; Wasm as an upstream
+filter is alpha.
 Both usage filters are needed: the second loses a stream whose client closes at ``[DONE]``, as the official SDK does,
 and the first does not read JSON replies.
 """

@@ -32,7 +32,7 @@ def regex_problem(pattern: str) -> str:
     """Return why *pattern* is not supported, empty if it is.
 
     RE2 runs in linear time, Python's engine does not: repetition of what itself repeats or chooses is refused, and so
-    are more than two repetitions of varying length or four optional parts.
+    are more than two repetitions of varying length, or four optional parts and groups of alternatives.
     """
     unescaped = _without_escapes(pattern)
     bare = _without_classes(unescaped)
@@ -71,22 +71,24 @@ def _without_classes(pattern: str) -> str:
 
 def _repetition_problem(bare: str) -> str:
     repetitions = optional = 0
-    varying = [False]
+    varying, choosing = [False], [False]
     index = 0
     while index < len(bare):
         character = bare[index]
         repeat = re.match(r"[*+?]|\{\d*,?\d*\}", bare[index:])
         if character == "(":
             varying.append(False)
+            choosing.append(False)
             index = index + 2 if bare.startswith("(?", index) else index
         elif character == ")" and len(varying) > 1:
             group_varies = varying.pop()
+            optional += choosing.pop()
             after = re.match(r"[*+]|\{\d*,?\d*\}", bare[index + 1 :])
             if after and group_varies:
                 return "a repeated group must not itself repeat or choose"
             varying[-1] = varying[-1] or group_varies
         elif character == "|":
-            varying[-1] = True
+            varying[-1] = choosing[-1] = True
         elif repeat:
             varying[-1] = True
             optional += repeat[0] == "?"
@@ -96,5 +98,5 @@ def _repetition_problem(bare: str) -> str:
     if repetitions > _MAX_REPETITIONS:
         return f"more than {_MAX_REPETITIONS} repetitions of varying length are not supported"
     if optional > _MAX_OPTIONAL:
-        return f"more than {_MAX_OPTIONAL} optional parts are not supported"
+        return f"more than {_MAX_OPTIONAL} optional parts and groups of alternatives are not supported"
     return ""

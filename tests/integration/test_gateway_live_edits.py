@@ -77,6 +77,20 @@ async def test_an_added_pool_is_served_soon(site: Site) -> None:
     assert await seconds_until(site, [*site.documents(), *added], "second", 1) < SOON_SECONDS
 
 
+async def test_a_removed_endpoint_leaves_envoy_in_the_end(site: Site) -> None:
+    await site.gateway.apply(*site.documents(endpoints=(0, 1)))
+    await site.gateway.apply(*site.documents())
+
+    prefix = "default/pool:v1::127.0.0.1"
+
+    async def has_left() -> bool:
+        return f"{prefix}:{site.servers[1].port}" not in await site.gateway.envoy_page("/clusters")
+
+    assert not await has_left()  # requests may still be on their way to it
+    await eventually(has_left)
+    assert f"{prefix}:{site.servers[0].port}" in await site.gateway.envoy_page("/clusters")
+
+
 async def test_a_removed_model_is_unknown_soon(site: Site) -> None:
     await site.gateway.apply(*site.documents(), inference_model("second", pool="pool"))
     assert (await site.gateway.chat("second")).status == 200

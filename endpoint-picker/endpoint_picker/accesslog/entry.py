@@ -46,6 +46,8 @@ ROUTE_TAG: Final = "route"
 _MAX_SECONDS: Final = 1e9
 _ABSENT: Final = "-"
 """What Envoy's formatter writes for a value it does not have."""
+_NOTHING: Final = frozenset({"", _ABSENT})
+_METHODS: Final[Mapping[int, str]] = {number: name for name, number in core.RequestMethod.items() if number}
 
 _FLAG_NAMES: Final[tuple[tuple[str, str], ...]] = (
     ("failed_local_healthcheck", "LH"),
@@ -83,38 +85,39 @@ _FROM_ENDPOINT: Final = ("via_upstream", "upstream_reset_after_response_started"
 
 def read_entry(entry: access_log.HTTPAccessLogEntry, log_name: str) -> Attempt | CompletedRequest | None:
     """Return what *entry* of the log *log_name* says; None if it says nothing to the picker."""
-    kind = entry.common_properties.access_log_type
-    running = entry.common_properties.intermediate_log_entry
-    match log_name:
-        case name if name == ATTEMPT_LOG:
-            live = kind in _ATTEMPT_LIVE_TYPES or (kind == access_log.NotSet and running)
-            return _read_attempt(entry, live=live) if live or kind in _ATTEMPT_END_TYPES else None
-        case name if name == REQUEST_LOG:
-            if kind == access_log.DownstreamPeriodic or (kind == access_log.NotSet and running):
-                return _read_progress(entry)
-            return _read_completed(entry) if kind in _REQUEST_END_TYPES else None
-        case _:
-            return None
+    common = entry.common_properties
+    kind = common.access_log_type
+    # Envoy from before the types were introduced leaves them unset.
+    running = kind == access_log.NotSet and common.intermediate_log_entry
+    if log_name == ATTEMPT_LOG:
+        live = running or kind in _ATTEMPT_LIVE_TYPES
+        return _read_attempt(entry, common, live=live) if live or kind in _ATTEMPT_END_TYPES else None
+    if log_name == REQUEST_LOG:
+        if running or kind == access_log.DownstreamPeriodic:
+            return _read_progress(entry, common)
+        return _read_completed(entry, common) if kind in _REQUEST_END_TYPES else None
+    return None
 
 
-# Envoy from before the types were introduced leaves them unset.
 _ATTEMPT_LIVE_TYPES: Final = frozenset({access_log.UpstreamPoolReady, access_log.UpstreamPeriodic})
 _ATTEMPT_END_TYPES: Final = frozenset({access_log.UpstreamEnd, access_log.NotSet})
 _REQUEST_END_TYPES: Final = frozenset({access_log.DownstreamEnd, access_log.NotSet})
 
 
-def _read_attempt(entry: access_log.HTTPAccessLogEntry, *, live: bool) -> Attempt | None:
+def _read_attempt(
+    entry: access_log.HTTPAccessLogEntry, common: access_log.AccessLogCommon, *, live: bool
+) -> Attempt | None:
     """An attempt that names no endpoint blames nobody and is left out."""
-    common = entry.common_properties
-    address = _address(common)
+    tags = common.custom_tags
+    address = _address(common, tags)
     if not address:
         return None
-    first_byte = _tag_seconds(common.custom_tags, ATTEMPT_FIRST_BYTE_TAG)
+    first_byte = _tag_seconds(tags, ATTEMPT_FIRST_BYTE_TAG)
     return Attempt(
-        request_id=_request_id(entry),
+        request_id=_request_id(entry.request),
         address=address,
         status=None if live else entry.response.response_code.value or None,
-        flags=_flags(common),
+        flags=_flags(common, tags),
         started=first_byte is not None,
         first_byte_seconds=first_byte,
         duration_seconds=None if live else _duration(common),
@@ -122,43 +125,43 @@ def _read_attempt(entry: access_log.HTTPAccessLogEntry, *, live: bool) -> Attemp
     )
 
 
-def _read_progress(entry: access_log.HTTPAccessLogEntry) -> Attempt | None:
+def _read_progress(entry: access_log.HTTPAccessLogEntry, common: access_log.AccessLogCommon) -> Attempt | None:
     """What a running request says of its present attempt; only times since the request's start are known."""
-    common = entry.common_properties
-    address = _address(common)
+    tags = common.custom_tags
+    address = _address(common, tags)
     if not address:
         return None
-    started = _tag_seconds(common.custom_tags, TTFT_TAG) is not None
-    return Attempt(request_id=_request_id(entry), address=address, started=started, live=True)
+    started = _tag_seconds(tags, TTFT_TAG) is not None
+    return Attempt(request_id=_request_id(entry.request), address=address, started=started, live=True)
 
 
-def _read_completed(entry: access_log.HTTPAccessLogEntry) -> CompletedRequest:
-    common, request, response = entry.common_properties, entry.request, entry.response
+def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.AccessLogCommon) -> CompletedRequest:
+    request, response = entry.request, entry.response
     tags = common.custom_tags
     metadata = _own_metadata(common)
-    flags = _flags(common)
+    flags = _flags(common, tags)
     status = response.response_code.value
     details = _tag(tags, DETAILS_TAG) or response.response_code_details
     path = request.path.partition("?")[0]
     original_path = request.original_path.partition("?")[0]
     return CompletedRequest(
         correlation_id=_text(metadata, CORRELATION_ID),
-        request_id=_request_id(entry),
-        method=_method(request),
+        request_id=_request_id(request),
+        method=_METHODS.get(request.request_method, ""),
         path=original_path or path,
         route=_tag(tags, ROUTE_TAG) or common.route_name,
         cluster=common.upstream_cluster,
-        address=_address(common) if _answered_by_endpoint(status, details) else "",
+        address=_address(common, tags) if _answered_by_endpoint(status, details) else "",
         attempts=common.upstream_request_attempt_count,
         status=status,
         details=details,
         flags=flags,
-        client_gone=not _CLIENT_GONE_FLAGS.isdisjoint(flags.split(",")),
+        client_gone=flags != "" and not _CLIENT_GONE_FLAGS.isdisjoint(flags.split(",")),
         model=_text(metadata, MODEL),
         target_model=_text(metadata, TARGET_MODEL),
         pool=_text(metadata, POOL),
         streaming=_streaming(response, metadata),
-        usage=read_usage(common.metadata, path=path or original_path),
+        usage=read_usage(common.metadata, metadata, path=path or original_path),
         ttft_seconds=_tag_seconds(tags, TTFT_TAG),
         duration_seconds=_duration(common) or 0.0,
         body_seconds=_tag_seconds(tags, BODY_TAG),
@@ -178,8 +181,8 @@ def _answered_by_endpoint(status: int, details: str) -> bool:
     return not details or details.startswith(_FROM_ENDPOINT) or status < 400
 
 
-def _address(common: access_log.AccessLogCommon) -> str:
-    return _tag(common.custom_tags, HOST_TAG) or _socket_address(common.upstream_remote_address)
+def _address(common: access_log.AccessLogCommon, tags: Mapping[str, str]) -> str:
+    return _tag(tags, HOST_TAG) or _socket_address(common.upstream_remote_address)
 
 
 def _socket_address(address: core.Address) -> str:
@@ -190,23 +193,18 @@ def _socket_address(address: core.Address) -> str:
     return f"{host}:{socket.port_value}"
 
 
-def _request_id(entry: access_log.HTTPAccessLogEntry) -> str:
-    return entry.request.request_headers.get(REQUEST_ID_HEADER, "") or entry.request.request_id
+def _request_id(request: access_log.HTTPRequestProperties) -> str:
+    return request.request_headers.get(REQUEST_ID_HEADER, "") or request.request_id
 
 
-def _method(request: access_log.HTTPRequestProperties) -> str:
-    number = request.request_method
-    if number == core.METHOD_UNSPECIFIED or number not in core.RequestMethod.values():
-        return ""
-    return core.RequestMethod.Name(number)
-
-
-def _flags(common: access_log.AccessLogCommon) -> str:
+def _flags(common: access_log.AccessLogCommon, tags: Mapping[str, str]) -> str:
     """Return the flags as the tag has them, else from the entry's bits."""
-    flags = _tag(common.custom_tags, FLAGS_TAG)
+    flags = _tag(tags, FLAGS_TAG)
     if flags or not common.HasField("response_flags"):
         return flags
     bits = common.response_flags
+    if not bits.ListFields():
+        return ""
     names = [name for field, name in _FLAG_NAMES if getattr(bits, field)]
     if bits.HasField("unauthorized_details"):
         names.append("UAEX")
@@ -244,18 +242,27 @@ def _tag(tags: Mapping[str, str], name: str) -> str:
 
 def _tag_seconds(tags: Mapping[str, str], name: str) -> float | None:
     """Return a tag of microseconds in seconds; None if absent or no sensible number."""
+    value = tags.get(name, "")
+    if value in _NOTHING:
+        return None
     try:
-        return _sensible(float(tags.get(name, "")) / 1e6)
+        return _sensible(float(value) / 1e6)
     except ValueError:
         return None
 
 
 def _duration(common: access_log.AccessLogCommon) -> float | None:
-    for field in ("duration", "time_to_last_downstream_tx_byte", "time_to_last_upstream_rx_byte"):
-        if common.HasField(field):
-            duration: Duration = getattr(common, field)
-            return _sensible(duration.seconds + duration.nanos / 1e9)
+    if common.HasField("duration"):
+        return _seconds(common.duration)
+    if common.HasField("time_to_last_downstream_tx_byte"):
+        return _seconds(common.time_to_last_downstream_tx_byte)
+    if common.HasField("time_to_last_upstream_rx_byte"):
+        return _seconds(common.time_to_last_upstream_rx_byte)
     return None
+
+
+def _seconds(duration: Duration) -> float | None:
+    return _sensible(duration.seconds + duration.nanos / 1e9)
 
 
 def _started_at(common: access_log.AccessLogCommon) -> float:

@@ -21,7 +21,6 @@ from endpoint_picker.domain.usage import Usage
 from endpoint_picker.protos import core_pb2 as core
 from endpoint_picker.protos.token_usage_pb2 import TokenUsage
 from envoy_config.names import (
-    METADATA_NAMESPACE,
     TOKEN_USAGE_NAMESPACE,
     USAGE_CACHE_WRITE,
     USAGE_CACHED,
@@ -35,21 +34,25 @@ _MAX_TOKENS: Final = 1 << 53
 """Above it a number of the metadata is no longer exact."""
 _UNTYPED_KEYS: Final = (USAGE_PROMPT, USAGE_COMPLETION, USAGE_TOTAL, USAGE_CACHED, USAGE_CACHE_WRITE, USAGE_REASONING)
 _ANTHROPIC_PATH: Final = "/messages"
+_UNKNOWN: Final = Usage()
 
 
-def read_usage(metadata: core.Metadata, *, path: str) -> Usage:
+def read_usage(metadata: core.Metadata, own: Mapping[str, Value], *, path: str) -> Usage:
     """Return the usage; all None if there is none.
 
     Args:
         metadata: Metadata of the entry.
+        own: What it has under our own namespace.
         path: Path the model server was asked for, without query: it tells whether an untyped prompt count lacks the
             cached tokens, as Anthropic's does.
     """
     record = _typed_record(metadata)
-    typed = _from_record(record) if record is not None else Usage()
-    if record is not None and record.extraction_status == TokenUsage.COMPLETE and typed.known:
-        return typed
-    untyped = _from_numbers(metadata, anthropic=path.endswith(_ANTHROPIC_PATH))
+    typed = _UNKNOWN
+    if record is not None:
+        typed = _from_record(record)
+        if record.extraction_status == TokenUsage.COMPLETE and typed.known:
+            return typed
+    untyped = _from_numbers(own, anthropic=path.endswith(_ANTHROPIC_PATH))
     return untyped if untyped.known else typed
 
 
@@ -87,12 +90,8 @@ def _wrapped(message: Message, field: _Count) -> int | None:
     return value if value <= _MAX_TOKENS else None
 
 
-def _from_numbers(metadata: core.Metadata, *, anthropic: bool) -> Usage:
-    namespaces = metadata.filter_metadata
-    if METADATA_NAMESPACE not in namespaces:
-        return Usage()
-    values = namespaces[METADATA_NAMESPACE].fields
-    prompt, completion, total, cached, cache_write, reasoning = (_number(values, key) for key in _UNTYPED_KEYS)
+def _from_numbers(values: Mapping[str, Value], *, anthropic: bool) -> Usage:
+    prompt, completion, total, cached, cache_write, reasoning = [_number(values, key) for key in _UNTYPED_KEYS]
     if prompt is not None and (anthropic or cache_write is not None):
         prompt += (cached or 0) + (cache_write or 0)
     if total is None and prompt is not None and completion is not None:

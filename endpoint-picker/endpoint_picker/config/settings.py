@@ -138,6 +138,9 @@ class PickerSettings(BaseSettings):
         int, Field(ge=1024, le=1 << 30, description="Largest request body, bytes; also what a retry can replay.")
     ] = 32 * 1024 * 1024
     max_connections: Annotated[int, Field(ge=1, description="Client connections accepted at once.")] = 20_000
+    envoy_max_heap_bytes: Annotated[
+        int, Field(ge=64 << 20, description="Memory of Envoy near which it refuses new requests, bytes.")
+    ] = 2 * 1024 * 1024 * 1024
     message_timeout_seconds: Annotated[
         float, Field(gt=0, le=3600, description="How long Envoy waits for a decision before it fails open or closed.")
     ] = 10.0
@@ -150,7 +153,7 @@ class PickerSettings(BaseSettings):
     in_flight_limit_seconds: Annotated[
         float,
         Field(
-            ge=30,
+            gt=0,
             description="A request that is not reported for so long leaves the in-flight ledger; running ones are "
             "reported every 10 s.",
         ),

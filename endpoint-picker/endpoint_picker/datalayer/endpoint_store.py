@@ -10,6 +10,7 @@ from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from inference_resolution.resolved import PoolKey, ResolvedPool
 
 _FAILED_PAGES: Final = 2
+_LATE_PAGE: Final = 0.4
 _FAILURES_IN_A_ROW: Final = 3
 _SUSPECT_SECONDS: Final = 1.0
 _LONGEST_SUSPECT_SECONDS: Final = 30.0
@@ -20,7 +21,7 @@ class _Condition:
     """What is known of one address; written by the store only."""
 
     metrics: EndpointMetrics | None = None
-    failed_pages: int = 0
+    failed_pages: float = 0.0
     failed_attempts: int = 0
     suspect_until: float = 0.0
     endpoints: dict[PoolKey, Endpoint] = field(default_factory=dict)
@@ -85,16 +86,23 @@ class EndpointStore:
             return
         condition.metrics = metrics
         if metrics is not None:
-            condition.failed_pages = 0
+            condition.failed_pages = 0.0
         for key, endpoint in condition.endpoints.items():
             condition.endpoints[key] = replace(endpoint, metrics=metrics)
             self._candidates.pop(key, None)
 
-    def page_failed(self, address: str, *, unreachable: bool) -> None:
-        """Learn that a page could not be had; an answer of any kind shows that the endpoint is there."""
+    def page_failed(self, address: str, *, unreachable: bool, timed_out: bool = False) -> None:
+        """Learn that a page could not be had; an answer of any kind shows that the endpoint is there.
+
+        A page that is late says less than a refused connection: this process may have been the slow one.
+        """
         condition = self._conditions.get(address)
-        if condition is not None:
-            condition.failed_pages = condition.failed_pages + 1 if unreachable else 0
+        if condition is None:
+            return
+        if unreachable or timed_out:
+            condition.failed_pages += _LATE_PAGE if timed_out else 1.0
+        else:
+            condition.failed_pages = 0.0
 
     def attempted(self, attempt: Attempt) -> None:
         """Learn how an attempt went.

@@ -9,6 +9,7 @@ from typing import Final, Self
 import aiohttp
 
 _TIMEOUT_SECONDS: Final = 2.0
+_REASON_LENGTH: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class EnvoyVersions:
         clusters: Of the cluster file.
         listeners: Of the listener file.
         routes: By listener name.
+        endpoints: Of the endpoint files, by cluster name with underscores for colons.
         rejected: Updates refused since Envoy's start.
         warming: Clusters and listeners still being prepared.
     """
@@ -28,6 +30,7 @@ class EnvoyVersions:
     routes: tuple[tuple[str, str], ...] = ()
     rejected: int = 0
     warming: int = 0
+    endpoints: tuple[tuple[str, str], ...] = ()
 
 
 class EnvoyAdmin:
@@ -66,7 +69,10 @@ class EnvoyAdmin:
 
     async def versions(self) -> EnvoyVersions | None:
         """Return what Envoy has taken over; None when it does not run."""
-        pattern = r"(cds|lds|rds\..*)\.(version_text|update_rejected)$|(total_listeners|clusters)?_?warming"
+        pattern = (
+            r"(cds|lds|rds\..*)\.(version_text|update_rejected)$"
+            r"|^cluster\..*\.version_text$|(total_listeners|clusters)?_?warming"
+        )
         text = await self._get(f"/stats?filter={pattern}")
         return None if text is None else read_versions(text)
 
@@ -80,6 +86,7 @@ def read_versions(text: str) -> EnvoyVersions:
     """Return the versions in a page of statistics."""
     clusters = listeners = ""
     routes: list[tuple[str, str]] = []
+    endpoints: list[tuple[str, str]] = []
     rejected = warming = 0
     for line in text.splitlines():
         name, _, value = line.partition(": ")
@@ -92,13 +99,22 @@ def read_versions(text: str) -> EnvoyVersions:
             clusters = value
         elif name == "listener_manager.lds.version_text":
             listeners = value
+        elif name.startswith("cluster.") and name.endswith(".version_text"):
+            endpoints.append((name.removeprefix("cluster.").removesuffix(".version_text"), value))
         elif ".rds." in name and name.endswith(".version_text"):
             routes.append((name.split(".rds.", 1)[1].removesuffix(".version_text"), value))
-    return EnvoyVersions(clusters, listeners, tuple(routes), rejected, warming)
+    return EnvoyVersions(clusters, listeners, tuple(routes), rejected, warming, tuple(endpoints))
+
+
+def _reason(details: str) -> str:
+    """Return the reason alone: Envoy writes the whole refused configuration before it, clients' keys included."""
+    if "\n" in details:
+        details = details.strip().rpartition("\n")[2]
+    return details.lstrip(": ")[-_REASON_LENGTH:]
 
 
 def read_refusals(text: str) -> tuple[str, ...]:
-    """Return every ``error_state.details`` in a configuration dump, in order, each once."""
+    """Return the reason of every ``error_state`` in a configuration dump, each once."""
     try:
         document = json.loads(text)
     except ValueError:
@@ -110,7 +126,7 @@ def read_refusals(text: str) -> tuple[str, ...]:
         if isinstance(value, dict):
             state = value.get("error_state")
             if isinstance(state, dict) and isinstance(state.get("details"), str):
-                found[state["details"]] = None
+                found[_reason(state["details"])] = None
             stack.extend(value.values())
         elif isinstance(value, list):
             stack.extend(value)

@@ -10,12 +10,13 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, cast
 
+from endpoint_picker.datalayer.departing_endpoints import DepartingEndpoints
 from endpoint_picker.datalayer.envoy_admin import EnvoyVersions
 from envoy_config import names
 from envoy_config.fields import Json
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.02
 _ACCEPT_SECONDS: Final = 5.0
+_ENDPOINTS_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 60.0
 _SILENT_LOOKS: Final = 3
 
@@ -57,6 +59,15 @@ def _route_version(listener: str, versions: EnvoyVersions) -> str:
     return dict(versions.routes).get(listener, "")
 
 
+def _cluster_of(endpoint_file: Json) -> str:
+    return cast("str", cast("list[Json]", endpoint_file["resources"])[0]["cluster_name"])
+
+
+def _statistic_name(cluster: str) -> str:
+    """Return *cluster* as Envoy spells it in the names of its statistics."""
+    return cluster.replace(":", "_")
+
+
 class EnvoyFiles:
     """The files of one Envoy; the only writer of its directory.
 
@@ -72,6 +83,7 @@ class EnvoyFiles:
         self._clock = clock
         self._written: dict[str, Json] = {}
         self._departed: dict[str, tuple[Json, float]] = {}  # cluster name -> (cluster, when it may go)
+        self._departing = DepartingEndpoints(clock)
         self._refused: dict[str, tuple[Json, str]] = {}  # by path, what Envoy refused last and its words
 
     async def apply(self, files: Mapping[str, Json], *, before_routes: Callable[[], None]) -> Outcome:
@@ -85,11 +97,18 @@ class EnvoyFiles:
         """
         running = await self._admin.versions()
         clusters = self._with_departed(files)
+        changed: list[Json] = []
         for path, content in files.items():
-            if path.startswith(("eds/", "sds/")) or path == names.BOOTSTRAP_FILE:
+            if path.startswith("eds/"):
+                endpoints = self._departing.merge(path, self._written.get(path), content)
+                if self._write(path, endpoints):
+                    changed.append(endpoints)
+            elif path.startswith("sds/") or path == names.BOOTSTRAP_FILE:
                 self._write(path, content)
         refused = await self._bring(names.CLUSTERS_FILE, clusters, lambda v: v.clusters, running)
         if not refused:
+            if running is not None:
+                await self._await_endpoints(changed)
             before_routes()
         for path, content in files.items():
             if path.startswith("rds/") and not refused:
@@ -99,6 +118,22 @@ class EnvoyFiles:
             listeners = files[names.LISTENERS_FILE]
             refused = await self._bring(names.LISTENERS_FILE, listeners, lambda v: v.listeners, running)
         return Outcome(accepted=not refused, running=running is not None, message=refused)
+
+    async def _await_endpoints(self, contents: Sequence[Json]) -> None:
+        """Wait until Envoy has read these endpoint files: what it does not know yet must not be chosen.
+
+        A cluster that it does not have, or that never says so, holds up nothing for long.
+        """
+        wanted = {_statistic_name(_cluster_of(content)): cast("str", content["version_info"]) for content in contents}
+        deadline = self._clock() + _ENDPOINTS_SECONDS
+        while wanted and self._clock() < deadline:
+            now = await self._admin.versions()
+            if now is None:
+                return
+            known = dict(now.endpoints)
+            wanted = {name: version for name, version in wanted.items() if known.get(name) != version}
+            if wanted:
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _bring(
         self, path: str, content: Json, read: Callable[[EnvoyVersions], str], running: EnvoyVersions | None
@@ -183,6 +218,7 @@ class EnvoyFiles:
         for path in [p for p in self._written if p.startswith(("eds/", "sds/", "rds/")) and p not in keep]:
             if Path(path).name.partition("-")[0] not in kept_secrets:
                 (self._directory / path).unlink(missing_ok=True)
+                self._departing.forget(path)
                 del self._written[path]
 
     @property
@@ -192,8 +228,8 @@ class EnvoyFiles:
 
     @property
     def overdue(self) -> bool:
-        """Whether some of them may go now."""
-        return any(until <= self._clock() for _, until in self._departed.values())
+        """Whether some of them, or endpoints that have left, may go now."""
+        return self._departing.overdue or any(until <= self._clock() for _, until in self._departed.values())
 
     def _write(self, path: str, content: Json) -> bool:
         """Replace one file if its content differs; return whether it did."""

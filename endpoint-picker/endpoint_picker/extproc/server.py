@@ -116,7 +116,7 @@ class ExternalProcessor:
         self.streams += 1
         try:
             # not `async for`: the iterator would keep the last message, maybe a large body, until a garbage collection
-            while (message := await context.read()) is not grpc.aio.EOF:
+            while isinstance(message := await context.read(), ProcessingRequest):
                 for answer in await self._answers(exchange, message):
                     await context.write(answer)
                 if session.request_answered:

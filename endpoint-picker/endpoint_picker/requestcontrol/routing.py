@@ -4,7 +4,6 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
 
 from endpoint_picker.domain.errors import BackendInvalid, ModelNotFound, RouteNotFound
 from endpoint_picker.requestcontrol.exchange import RequestHead
@@ -96,7 +95,7 @@ class Routing:
         if start + 1 == len(entries):
             return
         path, _, raw_query = head.path.partition("?")
-        query = dict(reversed(parse_qsl(raw_query, keep_blank_values=True)))  # the first of equal names counts
+        query = _first_values(raw_query)
         for entry in entries[start + 1 :]:
             if matches(entry.match, path=path, method=head.method, headers=head.headers, query=query):
                 yield entry
@@ -208,6 +207,15 @@ class Routing:
             if covered and length > best_length:
                 best, best_length = name, length
         return best
+
+
+def _first_values(raw_query: str) -> dict[str, str]:
+    """Return the first value of each query parameter, undecoded as Envoy compares it."""
+    query: dict[str, str] = {}
+    for parameter in raw_query.split("&"):
+        name, _, value = parameter.partition("=")
+        query.setdefault(name, value)
+    return query
 
 
 def _host_name(authority: str) -> str:

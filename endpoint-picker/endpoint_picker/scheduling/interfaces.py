@@ -47,21 +47,16 @@ class Cost(Protocol):
         """Return seconds, 0 or more, per endpoint, aligned with *endpoints*; None where nothing is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class RankedEndpoint:
-    """A candidate with its goodness: a weighted score, or minus the seconds; the greatest is best."""
-
-    endpoint: Endpoint
-    goodness: float
-
-
 class Picker(Protocol):
     """Orders the scored candidates."""
 
     plugin_type: ClassVar[str]
 
-    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
-        """Return distinct endpoints, first choice first; as many as configured, all if there are fewer."""
+    def pick(self, endpoints: Sequence[Endpoint], goodness: Sequence[float]) -> list[Endpoint]:
+        """Return distinct endpoints, first choice first; as many as configured, all if there are fewer.
+
+        *goodness* is aligned with *endpoints*: a weighted score, or minus the seconds; the greatest is best.
+        """
 
 
 class PickObserver(Protocol):

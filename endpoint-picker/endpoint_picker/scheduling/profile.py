@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, overload
 
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.errors import NoReadyEndpoints
@@ -16,7 +16,6 @@ from endpoint_picker.scheduling.interfaces import (
     InformedCost,
     InformedScorer,
     Picker,
-    RankedEndpoint,
     Scorer,
 )
 
@@ -68,6 +67,38 @@ class NamedCost:
     cost: Cost | InformedCost
 
 
+class Explanation(Sequence[PluginScores]):
+    """What each plugin said, put into words only when somebody reads it: few decisions are looked at.
+
+    Args:
+        weights: Name and weight of each plugin.
+        rows: What each said, aligned with *weights*; not written to any more.
+    """
+
+    __slots__ = ("_rows", "_weights")
+
+    def __init__(self, weights: Sequence[tuple[str, float]], rows: Sequence[_Values]) -> None:
+        self._weights = weights
+        self._rows = rows
+
+    def __len__(self) -> int:
+        """Return the number of plugins."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> PluginScores: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[PluginScores]: ...
+
+    def __getitem__(self, place: int | slice) -> PluginScores | Sequence[PluginScores]:
+        """Return what one plugin said, or what some did."""
+        if isinstance(place, slice):
+            return Explanation(self._weights[place], self._rows[place])
+        name, weight = self._weights[place]
+        return PluginScores(name, weight, tuple(self._rows[place]))
+
+
 class SchedulingProfile:
     """Weighs scores; the greatest total wins.
 
@@ -98,25 +129,23 @@ class SchedulingProfile:
         count = len(candidates)
         sums = [0.0] * count
         known_weights = [0.0] * count
-        explanation: list[PluginScores] = []
+        rows: list[_Values] = []
         for (name, weight), judge in zip(self._weights, self._judges, strict=True):
-            scores = tuple(
-                [
-                    score if score is None or 0.0 <= score <= 1.0 else _clamp(score)
-                    for score in judge(request, candidates, facts)
-                ]
-            )
+            scores = list(judge(request, candidates, facts))
             _check_length(name, scores, count)
-            for place, score in enumerate(scores):
-                if score is not None:
+            rows.append(scores)
+            for place, said in enumerate(scores):
+                if said is not None:
+                    score = said if 0.0 <= said <= 1.0 else _clamp(said)
+                    scores[place] = score
                     sums[place] += weight * score
                     known_weights[place] += weight
-            explanation.append(PluginScores(name, weight, scores))
-        totals = [total / weight if weight else None for total, weight in zip(sums, known_weights, strict=True)]
-        known = [total for total in totals if total is not None]
-        neutral = sum(known) / len(known) if known else NEUTRAL_SCORE
-        goodness = [neutral if total is None else total for total in totals]
-        return _decide(self.name, self._picker, candidates, goodness, totals, explanation)
+        totals = tuple([total / weight if weight else None for total, weight in zip(sums, known_weights, strict=True)])
+        goodness = [total for total in totals if total is not None]
+        if len(goodness) < count:
+            neutral = sum(goodness) / len(goodness) if goodness else NEUTRAL_SCORE
+            goodness = [neutral if total is None else total for total in totals]
+        return _decide(self.name, self._picker, candidates, goodness, totals, Explanation(self._weights, rows))
 
 
 class CostProfile:
@@ -127,12 +156,12 @@ class CostProfile:
     ranked by those medians: in the middle.
     """
 
-    __slots__ = ("_filters", "_judges", "_names", "_picker", "name")
+    __slots__ = ("_filters", "_judges", "_picker", "_weights", "name")
 
     def __init__(self, name: str, *, filters: Sequence[Filter], costs: Sequence[NamedCost], picker: Picker) -> None:
         self.name = name
         self._filters = tuple(filters)
-        self._names = tuple(named.name for named in costs)
+        self._weights = tuple((named.name, 0.0) for named in costs)
         self._judges = tuple(_cost_judge(named.cost) for named in costs)
         self._picker = picker
 
@@ -144,18 +173,19 @@ class CostProfile:
         count = len(candidates)
         sums = [0.0] * count
         is_known = [False] * count
-        explanation: list[PluginScores] = []
-        for name, judge in zip(self._names, self._judges, strict=True):
-            seconds = tuple([_at_least_zero(value) for value in judge(request, candidates, facts)])
+        rows: list[_Values] = []
+        for (name, _), judge in zip(self._weights, self._judges, strict=True):
+            seconds = [_at_least_zero(value) for value in judge(request, candidates, facts)]
             _check_length(name, seconds, count)
+            rows.append(seconds)
             known = [value for value in seconds if value is not None]
             stand_in = median(known) if known else 0.0
             for place, value in enumerate(seconds):
                 sums[place] += stand_in if value is None else value
                 is_known[place] |= value is not None
-            explanation.append(PluginScores(name, 0.0, seconds))
-        totals = [total if known else None for total, known in zip(sums, is_known, strict=True)]
-        return _decide(self.name, self._picker, candidates, [-total for total in sums], totals, explanation)
+        totals = tuple([total if known else None for total, known in zip(sums, is_known, strict=True)])
+        goodness = [-total for total in sums]
+        return _decide(self.name, self._picker, candidates, goodness, totals, Explanation(self._weights, rows))
 
 
 def _score_judge(scorer: Scorer | InformedScorer) -> _Judge:
@@ -208,14 +238,13 @@ def _decide(
     picker: Picker,
     candidates: Sequence[Endpoint],
     goodness: Sequence[float],
-    totals: Sequence[float | None],
-    explanation: Sequence[PluginScores],
+    totals: tuple[float | None, ...],
+    explanation: Explanation,
 ) -> SchedulingDecision:
-    ranked = [RankedEndpoint(endpoint, good) for endpoint, good in zip(candidates, goodness, strict=True)]
     return SchedulingDecision(
-        addresses=tuple(dict.fromkeys([endpoint.address for endpoint in picker.pick(ranked)])),
+        addresses=tuple(dict.fromkeys([endpoint.address for endpoint in picker.pick(candidates, goodness)])),
         profile=name,
         candidates=tuple([endpoint.address for endpoint in candidates]),
-        totals=tuple(totals),
-        explanation=tuple(explanation),
+        totals=totals,
+        explanation=explanation,
     )

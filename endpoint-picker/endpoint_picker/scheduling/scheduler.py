@@ -66,10 +66,11 @@ class Scheduler:
         for producer in self._producers:
             facts = producer.produce(request, endpoints, facts)
         decision = self._profiles.get(profile, self._default).schedule(request, endpoints, facts)
-        first = decision.addresses[0]
-        chosen = next(endpoint for endpoint in endpoints if endpoint.address == first)
-        for producer in self._producers:
-            producer.picked(request, chosen, facts)
+        if self._producers:
+            first = decision.addresses[0]
+            chosen = next(endpoint for endpoint in endpoints if endpoint.address == first)
+            for producer in self._producers:
+                producer.picked(request, chosen, facts)
         return decision
 
     def picked(self, request: InferenceRequest, endpoint: Endpoint) -> None:

@@ -7,9 +7,11 @@ credentials and whole header maps are given to no logger.
 import json
 import logging
 import math
+import re
 import time
 from contextvars import ContextVar
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, TextIO
 
 from endpoint_picker.domain.completion import CompletedRequest
@@ -21,6 +23,8 @@ MAX_VALUE_CHARACTERS: Final = 1024
 """Longer values are cut."""
 
 _logger = logging.getLogger(__name__)
+
+_COMPLETED: Final = "request completed"
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _UNSAFE: Final = {
@@ -34,6 +38,9 @@ _UNSAFE: Final = {
     **{code: f"\\u{code:04x}" for code in (0x2067, 0x2068, 0x2069, 0xFEFF)},
     **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
 }
+_PLAIN_VALUE: Final = re.compile(rf"[!#-<>-\[\]-~]{{1,{MAX_VALUE_CHARACTERS}}}")
+"""Values that stand in a text line as they are: ASCII without blanks, quotes, equals signs and backslashes."""
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class LogForm(StrEnum):
@@ -49,11 +56,24 @@ def escape(text: str) -> str:
     return shown if shown.isalnum() and shown.isascii() else shown.translate(_UNSAFE)
 
 
+class RequestRecord(logging.LogRecord):
+    """The record of one completed request: its line is made from *completed* and from nothing else.
+
+    There is one per request, so its fields are not attributes to be searched for and told from a record's own.
+    """
+
+    def __init__(self, logger: str, completed: CompletedRequest) -> None:
+        super().__init__(logger, logging.INFO, "", 0, _COMPLETED, None, None)
+        self.completed = completed
+
+
 class TextFormatter(logging.Formatter):
     """``time level logger message key=value ...``; a value with blanks or quotes is quoted."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line; a traceback follows as indented lines."""
+        if isinstance(record, RequestRecord):
+            return _request_text(record)
         parts = [_time(record), record.levelname, record.name, escape(record.getMessage())]
         parts += [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
         line = " ".join(parts)
@@ -68,6 +88,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
+        if isinstance(record, RequestRecord):
+            return _request_json(record)
         entry: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname,
@@ -78,7 +100,7 @@ class JsonFormatter(logging.Formatter):
         trace = _trace(self, record)
         if trace:
             entry["trace"] = trace
-        return json.dumps({key: _plain(value) for key, value in entry.items()}, separators=(",", ":"))
+        return _JSON.encode({key: _plain(value) for key, value in entry.items()})
 
 
 def set_up_logging(stream: TextIO, *, form: LogForm = LogForm.TEXT, level: str = "INFO") -> None:
@@ -96,31 +118,71 @@ def set_up_logging(stream: TextIO, *, form: LogForm = LogForm.TEXT, level: str =
 
 def log_completion(completed: CompletedRequest, *, logger: logging.Logger = _logger) -> None:
     """Write the one INFO line of a request."""
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    usage = completed.usage
-    fields: dict[str, object] = {
-        "request_id": completed.request_id,
-        "model": completed.model,
-        "target_model": completed.target_model,
-        "pool": completed.pool,
-        "endpoint": completed.address,
-        "status": completed.status,
-        "attempts": completed.attempts,
-        "duration_seconds": round(completed.duration_seconds, 6),
-        "ttft_seconds": None if completed.ttft_seconds is None else round(completed.ttft_seconds, 6),
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "flags": completed.flags or None,
-        "client_gone": completed.client_gone or None,
+    if logger.isEnabledFor(logging.INFO):
+        logger.handle(RequestRecord(logger.name, completed))
+
+
+def _request_text(record: RequestRecord) -> str:
+    request = record.completed
+    line = (
+        f"{_time(record)} INFO {record.name} {_COMPLETED} request_id={_shown(request.request_id)}"
+        f" model={_shown(request.model)} target_model={_shown(request.target_model)} pool={_shown(request.pool)}"
+        f" endpoint={_shown(request.address)} status={request.status} attempts={request.attempts}"
+        f" duration_seconds={round(request.duration_seconds, 6)}"
+    )
+    if request.ttft_seconds is not None:
+        line += f" ttft_seconds={round(request.ttft_seconds, 6)}"
+    usage = request.usage
+    if usage.prompt_tokens is not None:
+        line += f" prompt_tokens={usage.prompt_tokens}"
+    if usage.cached_tokens is not None:
+        line += f" cached_tokens={usage.cached_tokens}"
+    if usage.completion_tokens is not None:
+        line += f" completion_tokens={usage.completion_tokens}"
+    if request.flags:
+        line += f" flags={_shown(request.flags)}"
+    return f"{line} client_gone=True" if request.client_gone else line
+
+
+def _request_json(record: RequestRecord) -> str:
+    request = record.completed
+    entry: dict[str, object] = {
+        "time": _time(record),
+        "level": "INFO",
+        "logger": record.name,
+        "message": _COMPLETED,
+        "request_id": _cut(request.request_id),
+        "model": _cut(request.model),
+        "target_model": _cut(request.target_model),
+        "pool": _cut(request.pool),
+        "endpoint": _cut(request.address),
+        "status": request.status,
+        "attempts": request.attempts,
+        "duration_seconds": _plain(round(request.duration_seconds, 6)),
     }
-    logger.info("request completed", extra={key: value for key, value in fields.items() if value is not None})
+    if request.ttft_seconds is not None:
+        entry["ttft_seconds"] = _plain(round(request.ttft_seconds, 6))
+    usage = request.usage
+    if usage.prompt_tokens is not None:
+        entry["prompt_tokens"] = usage.prompt_tokens
+    if usage.cached_tokens is not None:
+        entry["cached_tokens"] = usage.cached_tokens
+    if usage.completion_tokens is not None:
+        entry["completion_tokens"] = usage.completion_tokens
+    if request.flags:
+        entry["flags"] = _cut(request.flags)
+    if request.client_gone:
+        entry["client_gone"] = True
+    return _JSON.encode(entry)
 
 
 def _time(record: logging.LogRecord) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{whole}.{int(record.msecs):03d}Z"
+    return f"{_whole_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _whole_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -135,6 +197,10 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     return formatter.formatException(record.exc_info) if record.exc_info else ""
 
 
+def _shown(text: str) -> str:
+    return text if _PLAIN_VALUE.fullmatch(text) else _quoted(text)
+
+
 def _quoted(value: object) -> str:
     text = escape(str(value))
     if text and not any(character in text for character in ' "='):
@@ -145,5 +211,8 @@ def _quoted(value: object) -> str:
 def _plain(value: object) -> object:
     if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    text = str(value)
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 64 * MAX_VALUE_CHARACTERS else text[: 64 * MAX_VALUE_CHARACTERS] + "..."

@@ -47,8 +47,10 @@ def outcome_of(attempt: Attempt) -> AttemptOutcome:
 
     Without either it was abandoned: the client left before the endpoint answered.
     """
-    if attempt.status is None and not attempt.flags:
-        return AttemptOutcome.ABANDONED
+    if not attempt.flags:
+        if attempt.status is None:
+            return AttemptOutcome.ABANDONED
+        return AttemptOutcome.SERVER_ERROR if attempt.status >= 500 else AttemptOutcome.ANSWERED
     flags = frozenset(attempt.flags.split(","))
     if flags & {"UT", "SI", "DT", "UMSDR"}:
         return AttemptOutcome.TIMEOUT

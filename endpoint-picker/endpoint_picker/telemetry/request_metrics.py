@@ -57,6 +57,7 @@ class RequestMetrics:
         self._running = Gauge(
             "inference_objective_running_requests", "Requests under way.", ("model_name",), registry=registry
         )
+        self._running_by_label: dict[str, Gauge] = {}
         self._duration = histogram(
             "request_duration_seconds", "From the start of a request to its end.", buckets.REQUEST_SECONDS
         )
@@ -82,12 +83,15 @@ class RequestMetrics:
     def begin(self, model: str) -> str:
         """Count a request as under way; return the label it is counted under."""
         label = self._models.fold(model)
-        self._running.labels(label).inc()
+        gauge = self._running_by_label.get(label)
+        if gauge is None:
+            gauge = self._running_by_label[label] = self._running.labels(label)
+        gauge.inc()
         return label
 
     def end(self, label: str) -> None:
         """Count it no more; to be called once per `begin`, with the label that returned."""
-        self._running.labels(label).dec()
+        self._running_by_label[label].dec()
 
     def record(self, completed: CompletedRequest) -> None:
         """Count and measure one request."""

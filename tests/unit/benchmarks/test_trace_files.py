@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from benchmarks.trace_files import TraceRequest, TraceUnreadableError, read_trace, shape_trace
-from benchmarks.trace_replay import slices
+from benchmarks.trace_replay import Arm, parse_arms, slices
+
+from igw.errors import BadInput
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109"
@@ -82,3 +84,18 @@ def test_slices_count_from_their_own_beginning_and_keep_every_request() -> None:
 
 def test_a_slice_without_requests_is_left_out() -> None:
     assert [part.first_number for part in slices([TraceRequest(9.0, 1, 1)], 3, 9.0)] == [0]
+
+
+def test_arms_are_policies_the_gateway_and_the_gateway_with_a_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "profile.yaml", "")
+    assert parse_arms(f"gateway,random,mine={file}") == [
+        Arm("gateway"),
+        Arm("random", policy="random"),
+        Arm("mine", scheduling=file),
+    ]
+
+
+@pytest.mark.parametrize("text", ["sorcery", "gateway,gateway", "", "mine=/absent/profile.yaml"])
+def test_other_arms_are_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_arms(text)

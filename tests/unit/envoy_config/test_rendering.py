@@ -65,7 +65,7 @@ def test_every_cluster_that_a_route_names_has_an_endpoint_file() -> None:
     clusters = {cluster["name"] for cluster in found[names.CLUSTERS_FILE]["resources"]}  # type: ignore[attr-defined]
     named = set(named_clusters(found[names.routes_file("http")])) - {"inference-gateway/invalid-backend"}
     assert named <= clusters
-    assert {names.endpoints_file(cluster) for cluster in clusters} <= set(found)
+    assert {names.endpoints_file(cluster.removesuffix(names.OPEN_SUFFIX)) for cluster in clusters} <= set(found)
 
 
 def test_no_client_facing_route_of_a_pool_that_fails_close_has_a_cluster() -> None:
@@ -125,15 +125,24 @@ def test_the_hold_switch(hold: bool) -> None:
     )
 
 
-def test_only_a_pool_that_fails_open_has_a_fallback_host() -> None:
+def test_a_picked_cluster_never_dials_what_is_not_in_the_list_and_fail_open_adds_one_that_chooses() -> None:
     clusters: Any = {c["name"]: c for c in files(*ENTRIES)[names.CLUSTERS_FILE]["resources"]}  # type: ignore[attr-defined]
 
-    def fallback(name: str) -> str:
-        policy = clusters[name]["load_balancing_policy"]["policies"][0]["typed_extension_config"]["typed_config"]
-        chosen: str = policy["fallback_policy"]["policies"][0]["typed_extension_config"]["name"]
-        return chosen.rsplit(".", 1)[1]
+    def policy(name: str) -> Any:
+        return clusters[name]["load_balancing_policy"]["policies"][0]["typed_extension_config"]
 
-    assert (fallback(CLOSED.cluster_name), fallback(OPEN.cluster_name)) == ("subset", "least_request")
+    for pool in (CLOSED, OPEN):
+        fallback = policy(pool.cluster_name)["typed_config"]["fallback_policy"]["policies"][0]["typed_extension_config"]
+        assert fallback["name"].endswith(".subset")
+        assert fallback["typed_config"]["fallback_policy"] == "NO_FALLBACK"
+    assert policy(OPEN.cluster_name + names.OPEN_SUFFIX)["name"].endswith(".least_request")
+    assert CLOSED.cluster_name + names.OPEN_SUFFIX not in clusters
+
+
+def test_both_clusters_of_a_pool_that_fails_open_share_its_endpoint_file() -> None:
+    clusters: Any = {c["name"]: c for c in files(*ENTRIES)[names.CLUSTERS_FILE]["resources"]}  # type: ignore[attr-defined]
+    sources = [clusters[OPEN.cluster_name + suffix]["eds_cluster_config"] for suffix in ("", names.OPEN_SUFFIX)]
+    assert sources[0] == sources[1]
 
 
 def test_the_static_document_refers_to_no_other_file_but_secrets() -> None:

@@ -215,7 +215,9 @@ def test_a_pool_that_fails_open_is_dialled_without_the_picker() -> None:
     given = client_facing(entry(rule(OPEN)))
     override = given["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["overrides"]
     assert override == {"failure_mode_allow": True}
-    assert [c["name"] for c in given["route"]["weighted_clusters"]["clusters"]] == [OPEN.cluster_name]
+    assert [c["name"] for c in given["route"]["weighted_clusters"]["clusters"]] == [
+        OPEN.cluster_name + names.OPEN_SUFFIX
+    ]
 
 
 def test_a_fallback_shows_no_answers_to_a_picker_that_is_down() -> None:

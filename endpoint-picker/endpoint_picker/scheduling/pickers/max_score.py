@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
-from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
+from endpoint_picker.scheduling.interfaces import RandomSource
 from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 
 
@@ -25,8 +25,8 @@ class MaxScorePicker:
     random: RandomSource
     parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
-    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
+    def pick(self, endpoints: Sequence[Endpoint], goodness: Sequence[float]) -> list[Endpoint]:
         """Return the best endpoints, best first."""
         draw = self.random.random
-        best_first = sorted([(-candidate.goodness, draw(), place) for place, candidate in enumerate(ranked)])
-        return [ranked[place].endpoint for _, _, place in best_first[: self.parameters.max_num_of_endpoints]]
+        best_first = sorted([(-good, draw(), place) for place, good in enumerate(goodness)])
+        return [endpoints[place] for _, _, place in best_first[: self.parameters.max_num_of_endpoints]]

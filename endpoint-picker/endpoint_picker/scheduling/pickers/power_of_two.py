@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
-from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
+from endpoint_picker.scheduling.interfaces import RandomSource
 from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 
 
@@ -27,13 +27,13 @@ class PowerOfTwoPicker:
     random: RandomSource
     parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
-    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
+    def pick(self, endpoints: Sequence[Endpoint], goodness: Sequence[float]) -> list[Endpoint]:
         """Return the better of two drawn endpoints, the other one, then the rest, best first."""
         draw = self.random.random
-        shuffled = [place for _, place in sorted([(draw(), place) for place in range(len(ranked))])]
+        shuffled = [place for _, place in sorted([(draw(), place) for place in range(len(endpoints))])]
 
         def best_first(places: Sequence[int]) -> list[int]:
-            return sorted(places, key=lambda place: -ranked[place].goodness)
+            return sorted(places, key=lambda place: -goodness[place])
 
         order = best_first(shuffled[:2]) + best_first(shuffled[2:])
-        return [ranked[place].endpoint for place in order[: self.parameters.max_num_of_endpoints]]
+        return [endpoints[place] for place in order[: self.parameters.max_num_of_endpoints]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
-from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
+from endpoint_picker.scheduling.interfaces import RandomSource
 from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 
 
@@ -25,8 +25,8 @@ class RandomPicker:
     random: RandomSource
     parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
-    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
+    def pick(self, endpoints: Sequence[Endpoint], goodness: Sequence[float]) -> list[Endpoint]:  # noqa: ARG002 - all are as likely
         """Return a random sample in random order."""
         draw = self.random.random
-        shuffled = sorted([(draw(), place) for place in range(len(ranked))])
-        return [ranked[place].endpoint for _, place in shuffled[: self.parameters.max_num_of_endpoints]]
+        shuffled = sorted([(draw(), place) for place in range(len(endpoints))])
+        return [endpoints[place] for _, place in shuffled[: self.parameters.max_num_of_endpoints]]

@@ -6,7 +6,7 @@ from math import log
 from typing import ClassVar
 
 from endpoint_picker.domain.endpoint import Endpoint
-from endpoint_picker.scheduling.interfaces import RandomSource, RankedEndpoint
+from endpoint_picker.scheduling.interfaces import RandomSource
 from endpoint_picker.scheduling.pickers.parameters import DEFAULT_PICKER_PARAMETERS, PickerParameters
 
 
@@ -29,13 +29,13 @@ class WeightedRandomPicker:
     random: RandomSource
     parameters: PickerParameters = DEFAULT_PICKER_PARAMETERS
 
-    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
+    def pick(self, endpoints: Sequence[Endpoint], goodness: Sequence[float]) -> list[Endpoint]:
         """Return a weighted random sample in the order drawn."""
         draw = self.random.random
 
-        def key(goodness: float) -> tuple[bool, float]:
+        def key(good: float) -> tuple[bool, float]:
             uniform = 1.0 - draw()  # in (0, 1]: its logarithm exists
-            return (False, -log(uniform) / goodness) if goodness > 0.0 else (True, uniform)
+            return (False, -log(uniform) / good) if good > 0.0 else (True, uniform)
 
-        drawn = sorted([(key(candidate.goodness), place) for place, candidate in enumerate(ranked)])
-        return [ranked[place].endpoint for _, place in drawn[: self.parameters.max_num_of_endpoints]]
+        drawn = sorted([(key(good), place) for place, good in enumerate(goodness)])
+        return [endpoints[place] for _, place in drawn[: self.parameters.max_num_of_endpoints]]

@@ -63,7 +63,8 @@ class ApproxPrefixCacheProducer:
         """Return *facts* with the prefix match of the request."""
         block_hashes = self._hash_blocks(request)
         matched = self.index.match(block_hashes, [endpoint.address for endpoint in endpoints])
-        return replace(facts, prefix=PrefixMatch(block_hashes, self.parameters.block_size_tokens, matched))
+        prefix = PrefixMatch(block_hashes, self.parameters.block_size_tokens, matched)
+        return Facts(prefix) if facts is NO_FACTS else replace(facts, prefix=prefix)
 
     def picked(self, request: InferenceRequest, endpoint: Endpoint, facts: Facts = NO_FACTS) -> None:
         """Remember that *endpoint* is about to cache the prompt; hashes it anew unless *facts* has the hashes."""
@@ -76,9 +77,6 @@ class ApproxPrefixCacheProducer:
         end = min(len(prompt) // size, self.parameters.max_prefix_blocks_to_match) * size
         if not end:
             return ()
-        block_hashes: list[int] = []
-        chained = xxh3_64_intdigest(request.target_model)
-        for start in range(0, end, size):
-            chained = xxh3_64_intdigest(prompt[start : start + size], chained)
-            block_hashes.append(chained)
-        return tuple(block_hashes)
+        digest = xxh3_64_intdigest
+        chained = digest(request.target_model)
+        return tuple([chained := digest(prompt[start : start + size], chained) for start in range(0, end, size)])

@@ -9,15 +9,15 @@ class _Run:
     """Blocks that one record used last, first block first.
 
     Attributes:
-        blocks: As recorded; may still list some that a later record has used since.
+        blocks: Distinct; may still list some, at most half, that a later record has used since.
         live: How many of them no later record has used.
     """
 
     __slots__ = ("blocks", "live")
 
-    def __init__(self, blocks: tuple[int, ...], live: int) -> None:
+    def __init__(self, blocks: tuple[int, ...]) -> None:
         self.blocks = blocks
-        self.live = live
+        self.live = len(blocks)
 
 
 class _Resident:
@@ -42,8 +42,9 @@ class PrefixIndex:
     The LRU is kept by runs, one per record, and not by blocks: most blocks come and go with the rest of their prompt.
 
     Bounds: every endpoint holds at most the capacity given at `record`, all together at most *max_entries*; beyond that
-    the endpoint with the most entries loses its oldest. One entry takes about 150 bytes. A record takes time in
-    proportion to the prompt's blocks, a match to the endpoints asked for.
+    the endpoint with the most entries loses its oldest. One entry takes about 130 bytes, twice as much
+    where prompts are a single block. A record takes time in proportion to the prompt's blocks, a match in proportion to
+    the endpoints asked for.
 
     Args:
         max_entries: Blocks over all endpoints, counted once per endpoint; ValueError unless positive.
@@ -132,9 +133,10 @@ def _use(resident: _Resident, block_hashes: tuple[int, ...]) -> None:
         return
     if not blocks.keys().isdisjoint(block_hashes):
         _take_out(resident, block_hashes)
-    run = _Run(block_hashes, 0)
+    run = _Run(block_hashes)
     used = dict.fromkeys(block_hashes, run)
-    run.live = len(used)
+    if len(used) < len(block_hashes):
+        run.blocks, run.live = tuple(used), len(used)
     blocks.update(used)
     runs[run] = None
 

@@ -27,6 +27,9 @@ class LoraAffinityScorer:
         if not model:
             return [1.0] * len(endpoints)
         readings = [endpoint.metrics for endpoint in endpoints]
+        # Most requests ask for the base model everywhere, and no set of adapters is looked at.
+        if all(metrics is None or metrics.model == model for metrics in readings):
+            return [None if metrics is None else 1.0 for metrics in readings]
         is_adapter = any(
             metrics is not None and (model in metrics.running_loras or model in metrics.waiting_loras)
             for metrics in readings

@@ -44,10 +44,13 @@ class PrefixCacheScorer:
     ) -> list[float | None]:
         """Return one score in [0, 1] per endpoint, aligned with *endpoints*; all None without a match to compare."""
         prefix = facts.prefix
-        if prefix is None or not prefix.total_blocks:
+        if prefix is None or not prefix.block_hashes:
             return [None] * len(endpoints)
+        if not prefix.matched_blocks:
+            return [0.0] * len(endpoints)
         total = prefix.total_blocks
-        matched = [prefix.matched_blocks.get(endpoint.address, 0) for endpoint in endpoints]
+        matched_blocks = prefix.matched_blocks.get
+        matched = [matched_blocks(endpoint.address, 0) for endpoint in endpoints]
         length_share = self.match_length_weight
         if not length_share:
             return [blocks / total for blocks in matched]

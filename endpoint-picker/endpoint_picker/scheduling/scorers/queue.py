@@ -32,10 +32,16 @@ class QueueScorer:
 
     def score(self, request: InferenceRequest, endpoints: Sequence[Endpoint]) -> list[float | None]:  # noqa: ARG002 - a queue is as long for every request
         """Return one score in [0, 1] per endpoint, aligned with *endpoints*; None where the queue is unknown."""
-        queues = [endpoint.waiting_queue_size for endpoint in endpoints]
+        queues = [
+            # As `Endpoint.waiting_queue_size`, without two calls per endpoint.
+            None
+            if (metrics := endpoint.metrics) is None or (queue := metrics.waiting_queue_size) is None
+            else max(0, queue + endpoint.in_flight.requests - metrics.in_flight_when_read)
+            for endpoint in endpoints
+        ]
         known = [queue for queue in queues if queue is not None]
-        longest = max(known, default=0)
-        spread = longest - min(known, default=0)
+        longest = max(known) if known else 0
+        spread = longest - min(known) if known else 0
         if spread <= self.neutral_spread:
             return [None if queue is None else 1.0 for queue in queues]
         return [None if queue is None else (longest - queue) / spread for queue in queues]

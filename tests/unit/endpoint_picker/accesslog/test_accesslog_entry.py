@@ -317,6 +317,23 @@ def test_the_request_id_falls_back_to_envoys_own_field() -> None:
     assert completed(made).request_id == "r-2"
 
 
+def test_known_methods_have_their_names() -> None:
+    made = entry()
+    for name, number in core.RequestMethod.items():
+        made.request.request_method = number
+        assert completed(made).method == (name if number else "")
+
+
+def test_flags_that_are_there_and_empty_are_none() -> None:
+    made = entry()
+    made.common_properties.response_flags.SetInParent()
+    assert completed(made).flags == ""
+
+
+def test_usage_without_prompt_and_completion_is_unknown() -> None:
+    assert completed(entry(metadata={"usage-cached-tokens": 4.0, "usage-total-tokens": 9.0})).usage == Usage()
+
+
 @pytest.mark.parametrize("method", [0, 77])
 def test_an_unknown_method_is_empty(method: int) -> None:
     made = entry()

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
-from picker_world import LIMIT_SECONDS, OTHER_POOL, POOL, World, entry_to, model_of, pool_of, resolution_of
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.errors import (
@@ -30,6 +29,7 @@ from inference_resolution.resolved import (
     ServiceKey,
     TargetModel,
 )
+from picker_world import LIMIT_SECONDS, OTHER_POOL, POOL, World, entry_to, model_of, pool_of, resolution_of
 
 REWRITE_KEY = ObjectKey("inference.networking.x-k8s.io", "InferenceModelRewrite", "default", "w")
 

@@ -90,10 +90,20 @@ def test_overdue_requests_are_released() -> None:
     assert not ledger.release("0")
 
 
-def test_fifteen_minutes_unless_told_otherwise() -> None:
+def test_one_minute_unless_told_otherwise() -> None:
     ledger = InFlightLedger()
     ledger.place("1", "here", 1, 1, now=0.0)
-    assert [ledger.expire(899.0), ledger.expire(900.0)] == [0, 1]
+    assert [ledger.expire(59.0), ledger.expire(60.0)] == [0, 1]
+
+
+def test_a_renewed_request_has_another_time_limit_and_holds_up_nothing_behind_it() -> None:
+    ledger = InFlightLedger(time_limit_seconds=10.0)
+    ledger.place("long", "here", 1, 1, now=0.0)
+    ledger.place("lost", "here", 1, 1, now=1.0)
+    assert ledger.renew("long", 8.0)
+    assert [ledger.expire(now) for now in (11.0, 17.0, 18.0)] == [1, 0, 1]
+    assert not ledger.renew("long", 18.0)
+    assert counts(ledger.counters("here")) == IDLE
 
 
 def test_time_limit_must_be_positive() -> None:

@@ -4,7 +4,6 @@ import random
 from collections import Counter
 
 import pytest
-from picker_world import GATEWAY, OTHER_POOL, POOL, entry_to, model_of, pool_of, resolution_of
 
 from endpoint_picker.domain.errors import BackendInvalid, ModelNotFound, RouteNotFound
 from endpoint_picker.requestcontrol.exchange import RequestHead
@@ -23,6 +22,7 @@ from inference_resolution.resolved import (
     ValueMatch,
     VirtualHost,
 )
+from picker_world import GATEWAY, OTHER_POOL, POOL, entry_to, model_of, pool_of, resolution_of
 
 
 def routing_of(*entries: RouteEntry) -> tuple[Routing, str]:
@@ -67,6 +67,8 @@ def test_find(entries: list[RouteEntry], model: str, found: str) -> None:
         pytest.param(RouteMatch(query=(ValueMatch("q", "1"),)), {"path": "/v1/x?q=1&q=2"}, True, id="first-of-a-query"),
         pytest.param(RouteMatch(query=(ValueMatch("q", "2"),)), {"path": "/v1/x?q=1&q=2"}, False, id="not-the-second"),
         pytest.param(RouteMatch(query=(ValueMatch("q", ""),)), {"path": "/v1/x?q"}, True, id="empty-value"),
+        pytest.param(RouteMatch(query=(ValueMatch("q", "a%20b"),)), {"path": "/v1/x?q=a%20b"}, True, id="undecoded"),
+        pytest.param(RouteMatch(query=(ValueMatch("q", "a b"),)), {"path": "/v1/x?q=a+b"}, False, id="plus-is-plus"),
     ],
 )
 def test_fall_through_asks_the_whole_match(match: RouteMatch, given: dict[str, str], through: bool) -> None:

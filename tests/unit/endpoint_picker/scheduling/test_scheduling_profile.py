@@ -14,7 +14,7 @@ from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.errors import NoReadyEndpoints
 from endpoint_picker.domain.request import InferenceRequest, PluginScores
 from endpoint_picker.scheduling.filters.label_selector import LabelSelectorFilter
-from endpoint_picker.scheduling.interfaces import Facts, PrefixMatch, RankedEndpoint
+from endpoint_picker.scheduling.interfaces import Facts, PrefixMatch
 from endpoint_picker.scheduling.pickers.max_score import MaxScorePicker
 from endpoint_picker.scheduling.pickers.parameters import PickerParameters
 from endpoint_picker.scheduling.profile import CostProfile, NamedCost, Profile, SchedulingProfile, WeightedScorer
@@ -45,8 +45,8 @@ class SaysTwice:
 
     plugin_type: ClassVar[str] = "says-twice"
 
-    def pick(self, ranked: Sequence[RankedEndpoint]) -> list[Endpoint]:
-        return [candidate.endpoint for candidate in ranked for _ in range(2)]
+    def pick(self, endpoints: Sequence[Endpoint], goodness: Sequence[float]) -> list[Endpoint]:
+        return [candidate for candidate, _ in zip(endpoints, goodness, strict=True) for _ in range(2)]
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,22 @@ def test_decision_explains_itself() -> None:
     decision = score_profile(([1.0, 0.0], 2.0), ([None, 0.5], 1.0)).schedule(REQUEST, endpoints(2))
     assert decision.profile == "scores"
     assert decision.candidates == ("10.0.0.1:8000", "10.0.0.2:8000")
-    assert decision.explanation == (PluginScores("s0", 2.0, (1.0, 0.0)), PluginScores("s1", 1.0, (None, 0.5)))
+    said = [PluginScores("s0", 2.0, (1.0, 0.0)), PluginScores("s1", 1.0, (None, 0.5))]
+    assert list(decision.explanation) == said
+    assert (len(decision.explanation), decision.explanation[-1], list(decision.explanation[1:])) == (
+        2,
+        said[1],
+        said[1:],
+    )
     costs = cost_profile([1.0, 2.0]).schedule(REQUEST, endpoints(2))
-    assert (costs.profile, costs.explanation) == ("costs", (PluginScores("c0", 0.0, (1.0, 2.0)),))
+    assert (costs.profile, list(costs.explanation)) == ("costs", [PluginScores("c0", 0.0, (1.0, 2.0))])
+
+
+def test_explanation_has_the_scores_that_counted_and_leaves_the_scorers_list_alone() -> None:
+    said: Values = [7.0, nan]
+    decision = score_profile((said, 1.0)).schedule(REQUEST, endpoints(2))
+    assert decision.explanation[0].values == (1.0, 0.0)
+    assert said[0] == 7.0
 
 
 def test_informed_plugins_get_the_facts() -> None:

@@ -15,6 +15,7 @@ from endpoint_picker.telemetry.logs import (
     REQUEST_ID,
     JsonFormatter,
     LogForm,
+    RequestRecord,
     TextFormatter,
     escape,
     log_completion,
@@ -142,6 +143,103 @@ def test_request_line_holds_these_facts_and_no_others(written: Callable[[LogForm
         "prompt_tokens": 100,
         "completion_tokens": 21,
     }
+
+
+def as_fields(completed: CompletedRequest) -> dict[str, object]:
+    """Return the fields of a request's line in their order, as a record of any other logger would have them."""
+    usage = completed.usage
+    fields: dict[str, object] = {
+        "request_id": completed.request_id,
+        "model": completed.model,
+        "target_model": completed.target_model,
+        "pool": completed.pool,
+        "endpoint": completed.address,
+        "status": completed.status,
+        "attempts": completed.attempts,
+        "duration_seconds": round(completed.duration_seconds, 6),
+        "ttft_seconds": None if completed.ttft_seconds is None else round(completed.ttft_seconds, 6),
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "flags": completed.flags or None,
+        "client_gone": completed.client_gone or None,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+TEXTS = st.text(max_size=40) | st.sampled_from(["", "chat", "a b", 'a"b', "k=v", "back\\slash", "x" * 1024, "x" * 1025])
+COUNTS = st.none() | st.integers(min_value=0, max_value=10**9)
+SECONDS = st.floats(min_value=0.0, max_value=1e9) | st.sampled_from([0.0, 1e-9, float("nan"), float("inf")])
+
+
+@given(
+    st.builds(
+        CompletedRequest,
+        request_id=TEXTS,
+        model=TEXTS,
+        target_model=TEXTS,
+        pool=TEXTS,
+        address=TEXTS,
+        status=st.integers(min_value=0, max_value=999),
+        attempts=st.integers(min_value=0, max_value=9),
+        flags=TEXTS,
+        client_gone=st.booleans(),
+        usage=st.builds(Usage, prompt_tokens=COUNTS, cached_tokens=COUNTS, completion_tokens=COUNTS),
+        ttft_seconds=st.none() | SECONDS,
+        duration_seconds=SECONDS,
+    )
+)
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+def test_request_line_is_written_like_any_other(formatter: logging.Formatter, completed: CompletedRequest) -> None:
+    made = RequestRecord("test", completed)
+    usual = record("request completed", **as_fields(completed))
+    usual.created, usual.msecs = made.created, made.msecs
+    line = formatter.format(made)
+    assert line == formatter.format(usual)
+    assert len(line.splitlines()) == 1
+    line.encode()
+
+
+def test_request_line_obeys_the_level(written: Callable[[LogForm], io.StringIO]) -> None:
+    stream = written(LogForm.TEXT)
+    logging.getLogger().setLevel(logging.WARNING)
+    log_completion(COMPLETED)
+    assert stream.getvalue() == ""
+
+
+class Writes(io.StringIO):
+    """A stream that remembers what each call wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return len(text)
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize("form", list(LogForm))
+def test_request_line_is_one_write(form: LogForm) -> None:
+    stream = Writes()
+    set_up_logging(stream, form=form)
+    log_completion(COMPLETED)
+    assert [piece.count("\n") for piece in stream.pieces] == [1]
+    assert stream.pieces[0].endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [
+        pytest.param(1.999, "1970-01-01T00:00:01.999Z", id="end-of-a-second"),
+        pytest.param(2.0, "1970-01-01T00:00:02.000Z", id="next-second"),
+        pytest.param(1.5, "1970-01-01T00:00:01.500Z", id="back-again"),
+    ],
+)
+def test_time_of_a_line(created: float, shown: str) -> None:
+    line = TextFormatter().format(record(created=created, msecs=created % 1 * 1000))
+    assert line.split(" ", 1)[0] == shown
 
 
 def test_set_up_again_replaces_the_former_one(written: Callable[[LogForm], io.StringIO]) -> None:

@@ -187,8 +187,10 @@ def test_running_requests_return_to_zero_though_the_models_change() -> None:
     metrics = picker_metrics()
     begun = metrics.record_begin("chat")
     assert samples(metrics, "inference_objective_running_requests") == [({"model_name": "chat"}, 1)]
+    again = metrics.record_begin("chat")
     metrics.set_models([])
     metrics.record_end(begun)
+    metrics.record_end(again)
     assert samples(metrics, "inference_objective_running_requests") == [({"model_name": "chat"}, 0)]
 
 
@@ -217,6 +219,7 @@ def test_pool_averages_are_over_what_is_known() -> None:
         pytest.param(Attempt("r", ADDRESS, 200), AttemptOutcome.ANSWERED, id="answered"),
         pytest.param(Attempt("r", ADDRESS, 404), AttemptOutcome.ANSWERED, id="the-callers-mistake"),
         pytest.param(Attempt("r", ADDRESS, 503), AttemptOutcome.SERVER_ERROR, id="server-error"),
+        pytest.param(Attempt("r", ADDRESS, 503, "URX"), AttemptOutcome.SERVER_ERROR, id="server-error-with-a-flag"),
         pytest.param(Attempt("r", ADDRESS, None, "UF"), AttemptOutcome.UNREACHABLE, id="connect-failure"),
         pytest.param(Attempt("r", ADDRESS, None, "UF,UT"), AttemptOutcome.TIMEOUT, id="timeout-goes-first"),
         pytest.param(Attempt("r", ADDRESS, 200, "UC"), AttemptOutcome.BROKEN, id="cut"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_picker.scheduling.catalog import PICKERS
-from endpoint_picker.scheduling.interfaces import Picker, RankedEndpoint
+from endpoint_picker.scheduling.interfaces import Picker
 from endpoint_picker.scheduling.pickers.max_score import MaxScorePicker
 from endpoint_picker.scheduling.pickers.parameters import PickerParameters
 from endpoint_picker.scheduling.pickers.power_of_two import PowerOfTwoPicker
@@ -21,15 +21,11 @@ ALL = PickerParameters(max_num_of_endpoints=100)
 EVERY_PICKER = pytest.mark.parametrize("picker_class", [pytest.param(cls, id=name) for name, cls in PICKERS.items()])
 
 
-def ranked(goodness: Sequence[float]) -> list[RankedEndpoint]:
-    return [RankedEndpoint(e, g) for e, g in zip(endpoints(len(goodness)), goodness, strict=True)]
-
-
 def order(picker: Picker, goodness: Sequence[float]) -> list[int]:
     """Return the places of the picked endpoints among the candidates."""
-    candidates = ranked(goodness)
-    places = {candidate.endpoint.address: place for place, candidate in enumerate(candidates)}
-    return [places[picked.address] for picked in picker.pick(candidates)]
+    candidates = endpoints(len(goodness))
+    places = {candidate.address: place for place, candidate in enumerate(candidates)}
+    return [places[picked.address] for picked in picker.pick(candidates, goodness)]
 
 
 def firsts(picker: Picker, goodness: Sequence[float], draws: int = 600) -> Counter[int]:

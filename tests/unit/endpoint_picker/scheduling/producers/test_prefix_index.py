@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from endpoint_picker.scheduling.producers.prefix_index import SWEPT_PER_RECORD, PrefixIndex
+from endpoint_picker.scheduling.producers.prefix_index import PrefixIndex
 
 
 def index(**held: list[int]) -> PrefixIndex:
@@ -46,24 +46,18 @@ def test_forgotten_endpoint_matches_nothing() -> None:
     assert filled.addresses == ("b",)
 
 
-def test_memory_of_the_forgotten_is_freed_bit_by_bit() -> None:
-    filled = PrefixIndex()
-    filled.record("a", range(SWEPT_PER_RECORD + 1), capacity=1000)
+def test_memory_of_the_forgotten_is_freed() -> None:
+    filled = index(a=[1, 2, 3], b=[1])
     filled.forget("a")
-    sizes = []
-    for _ in range(3):
-        filled.record("b", [0], capacity=1)
-        sizes.append(len(filled))
-    assert sizes == [2, 1, 1]
+    assert len(filled) == 1
 
 
-def test_over_the_overall_bound_the_forgotten_give_way_first() -> None:
+def test_over_the_overall_bound_the_forgotten_do_not_count() -> None:
     filled = PrefixIndex(max_entries=300)
     filled.record("gone", range(300), capacity=1000)
     filled.forget("gone")
-    filled.record("here", range(1000, 1200), capacity=1000)
-    assert filled.match(range(1000, 1200), ["here"]) == {"here": 200}
-    assert len(filled) == 300
+    filled.record("here", range(1000, 1300), capacity=1000)
+    assert filled.match(range(1000, 1300), ["here"]) == {"here": 300}
 
 
 def test_newcomer_does_not_inherit_what_the_forgotten_held() -> None:
@@ -87,6 +81,23 @@ def test_used_blocks_stay() -> None:
     filled.record("a", [9], capacity=4)
     assert filled.match([1, 2], ["a"]) == {"a": 2}
     assert filled.match([7, 8], ["a"]) == {"a": 1}
+
+
+def test_prompts_that_share_a_beginning_lose_their_ends_first() -> None:
+    filled = index(a=[1, 2, 3])
+    filled.record("a", [1, 7, 8], capacity=5)
+    filled.record("a", [9], capacity=5)
+    assert filled.match([1, 2, 3], ["a"]) == {"a": 2}
+    assert filled.match([1, 7, 8], ["a"]) == {"a": 3}
+
+
+def test_repeated_prompt_is_the_most_recently_used() -> None:
+    filled = index(a=[1, 2])
+    filled.record("a", [7, 8], capacity=4)
+    filled.record("a", [1, 2], capacity=4)
+    filled.record("a", [5, 6], capacity=4)
+    assert filled.match([1, 2], ["a"]) == {"a": 2}
+    assert filled.match([7, 8], ["a"]) == {}
 
 
 def test_over_the_overall_bound_the_fullest_endpoint_gives_way() -> None:
@@ -116,36 +127,27 @@ def test_bound_must_be_positive() -> None:
         PrefixIndex(max_entries=0)
 
 
-@given(st.lists(st.sampled_from("abcdefgh"), max_size=40))
-def test_places_of_forgotten_endpoints_are_used_again(addresses: list[str]) -> None:
-    filled = PrefixIndex()
-    for address in addresses:
-        filled.record(address, [1], capacity=1)
-        filled.forget(address)
-    assert len(filled) <= 1
-    assert filled._next_bit <= 2
-
-
-BLOCKS = st.lists(st.integers(min_value=0, max_value=12), unique=True, max_size=6)
+PROMPTS = st.text(alphabet="xyz", max_size=6).map(
+    lambda text: [int.from_bytes(text[:end].encode()) for end in range(1, len(text) + 1)]
+)
+"""Chained hashes, as the index is given them: each stands for all that comes before it."""
 ADDRESSES = st.sampled_from(["a", "b", "c"])
 
 
 class PrefixIndexMachine(RuleBasedStateMachine):
-    """Compares the index with plain LRU dictionaries."""
+    """Compares the index with plain LRU dictionaries that are walked block by block."""
 
-    MAX_ENTRIES = 12
-    CAPACITY = 5
+    MAX_ENTRIES = 16
+    CAPACITY = 8
 
     def __init__(self) -> None:
         super().__init__()
         self.index = PrefixIndex(self.MAX_ENTRIES)
         self.model: dict[str, OrderedDict[int, None]] = {}
-        self.departed = 0  # at most so many are not cleared away yet
 
-    @rule(address=ADDRESSES, blocks=BLOCKS)
+    @rule(address=ADDRESSES, blocks=PROMPTS)
     def record(self, address: str, blocks: list[int]) -> None:
         self.index.record(address, blocks, self.CAPACITY)
-        self.departed = max(0, self.departed - bool(blocks))  # one record clears one of these small ones away
         held = self.model.setdefault(address, OrderedDict())
         for block in reversed(blocks):
             held[block] = None
@@ -164,9 +166,9 @@ class PrefixIndexMachine(RuleBasedStateMachine):
     @rule(address=ADDRESSES)
     def forget(self, address: str) -> None:
         self.index.forget(address)
-        self.departed += self.model.pop(address, None) is not None
+        self.model.pop(address, None)
 
-    @rule(blocks=BLOCKS)
+    @rule(blocks=PROMPTS)
     def match(self, blocks: list[int]) -> None:
         expected = {}
         for address, held in self.model.items():
@@ -177,15 +179,42 @@ class PrefixIndexMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
-        assert sum(map(len, self.model.values())) <= len(self.index) <= self.MAX_ENTRIES
-        assert set(self.index.addresses) == set(self.model)
+        assert len(self.index) == sum(map(len, self.model.values()))
+        assert {a: set(r.blocks) for a, r in self.index._residents.items()} == {
+            address: set(held) for address, held in self.model.items()
+        }
 
     @invariant()
-    def departed_endpoints_leave_nothing_behind(self) -> None:
-        if not self.departed:
-            assert len(self.index) == sum(map(len, self.model.values()))
-            assert set(self.index._owners) == {block for held in self.model.values() for block in held}
+    def what_is_listed_besides_is_bounded(self) -> None:
+        assert_runs_fit(self.index)
 
 
 TestPrefixIndexMachine = PrefixIndexMachine.TestCase
-TestPrefixIndexMachine.settings = settings(max_examples=40, stateful_step_count=30)
+TestPrefixIndexMachine.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def assert_runs_fit(filled: PrefixIndex) -> None:
+    """Every block is in one run, and a run lists at most as many blocks again as are its own."""
+    for resident in filled._residents.values():
+        assert sum(run.live for run in resident.runs) == len(resident.blocks)
+        for run in resident.runs:
+            assert run.live == sum(resident.blocks.get(block) is run for block in run.blocks)
+            assert 0 < len(run.blocks) <= 2 * run.live
+
+
+COLLIDING = st.lists(st.integers(min_value=0, max_value=9), max_size=8)
+
+
+@given(st.lists(st.tuples(ADDRESSES, COLLIDING, st.integers(min_value=1, max_value=6)), max_size=30))
+def test_hashes_that_collide_break_no_bound(records: list[tuple[str, list[int], int]]) -> None:
+    filled = PrefixIndex(max_entries=12)
+    for address, blocks, capacity in records:
+        filled.record(address, blocks, capacity)
+        matched = filled.match(blocks, ["a", "b", "c"])
+        assert all(0 < depth <= len(blocks) for depth in matched.values())
+        assert len(filled) == sum(len(resident.blocks) for resident in filled._residents.values()) <= 12
+        assert not blocks or len(filled._residents[address].blocks if address in filled.addresses else ()) <= capacity
+        assert_runs_fit(filled)
+    for address in filled.addresses:
+        filled.forget(address)
+    assert len(filled) == 0

@@ -33,6 +33,8 @@ def lora(running: str = "", waiting: str = "", **reading: Any) -> dict[str, Any]
         pytest.param("sql", [lora(model=""), lora("sql", model="")], [0.8, 1.0], id="seen-running-elsewhere"),
         pytest.param("sql", [lora(model=""), lora("a b", "sql", model="")], [0.8, 0.6], id="seen-waiting-elsewhere"),
         pytest.param("base", [lora(max_loras=None)], [1.0], id="base-model-without-lora"),
+        pytest.param("base", [lora(), {"scraped": False}], [1.0, None], id="base-model-unscraped"),
+        pytest.param("base", [lora(), lora(model="other")], [1.0, 0.8], id="base-model-of-some"),
         pytest.param("sql", [], [], id="no-candidates"),
     ],
 )

@@ -38,6 +38,16 @@ def test_small_differences_can_be_neutral(queue: int, expected: list[float]) -> 
     assert QueueScorer(neutral_spread=4).score(REQUEST, candidates) == expected
 
 
+@given(st.lists(st.tuples(*[st.integers(min_value=0, max_value=20)] * 3), min_size=1))
+def test_queue_is_the_corrected_one_of_the_endpoint(readings: list[tuple[int, int, int]]) -> None:
+    candidates = [
+        endpoint(waiting_queue_size=waiting, requests=requests, in_flight_when_read=when_read)
+        for waiting, requests, when_read in readings
+    ]
+    corrected = [endpoint(waiting_queue_size=candidate.waiting_queue_size) for candidate in candidates]
+    assert SCORER.score(REQUEST, candidates) == SCORER.score(REQUEST, corrected)
+
+
 def test_negative_spread_is_refused() -> None:
     with pytest.raises(ValueError, match="neutral_spread"):
         QueueScorer(neutral_spread=-1)
