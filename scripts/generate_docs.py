@@ -138,8 +138,9 @@ def _option_rows(callback: Callable[..., object]) -> Iterator[tuple[str, ...]]:
     for name, parameter in inspect.signature(callback).parameters.items():
         kind, *extras = get_args(hints[name])
         option = next(extra for extra in extras if isinstance(extra, ParameterInfo))
-        flags = option.param_decls or ("--" + name.replace("_", "-"),)
-        if kind is bool and not option.param_decls:
+        first = (option.default,) if isinstance(option.default, str) and option.default.startswith("-") else ()
+        flags = (*first, *(option.param_decls or ())) or ("--" + name.replace("_", "-"),)
+        if kind is bool and not first and not option.param_decls:
             flags = (*flags, "--no-" + name.replace("_", "-"))
         environment = option.envvar if isinstance(option.envvar, str) else ""
         yield (
@@ -168,7 +169,7 @@ def command_section() -> list[str]:
 def _description(subject: type) -> str:
     """Return a docstring up to its sections."""
     text = inspect.getdoc(subject) or ""
-    return re.split(r"\n\n(?:Attributes|Args|Raises|Source)\b", text)[0]
+    return re.split(r"\n\n(?:Attributes|Args|Raises|Source)\b", text)[0].replace("``", "`")
 
 
 def _attributes(subject: type) -> dict[str, str]:

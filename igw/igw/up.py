@@ -84,6 +84,9 @@ def run_up(options: UpOptions) -> None:
     _check_files(options.files)
     arguments = _picker_arguments(options)
     envoy = find_envoy(options.envoy)
+    if options.port == options.admin_port != 0:
+        msg = f"--port and --admin-port are both {options.port}; they must differ"
+        raise BadInput(msg)
     listen = claim_address(options.host, options.port, option="--port")
     admin = claim_address("127.0.0.1", options.admin_port, option="--admin-port")
     if not listen.is_loopback and options.api_key_file is None:

@@ -16,6 +16,7 @@ _REPLIES: Final[tuple[tuple[int, str, str, str], ...]] = (
     (429, "rate_limit_error", "rate_limit_exceeded", "Too many requests; try again later."),
     (431, "invalid_request_error", "headers_too_large", "The request headers are larger than this gateway accepts."),
     (500, "server_error", "internal_error", "The gateway failed to handle the request."),
+    (501, "server_error", "not_implemented", "This request uses something the gateway does not implement."),
     (502, "server_error", "bad_gateway", "The model server gave an answer that cannot be read."),
     (503, "server_error", "service_unavailable", "No model server could answer; try again later."),
     (504, "server_error", "gateway_timeout", "The model server did not answer in time."),

@@ -412,8 +412,9 @@ class Combined:
                 base = one
             else:
                 base["static_resources"]["listeners"] += resources["listeners"]
+                known = {cluster["name"] for cluster in base["static_resources"]["clusters"]}
                 base["static_resources"]["clusters"] += [
-                    cluster for cluster in resources["clusters"] if cluster["name"] != names.PICKER_CLUSTER
+                    cluster for cluster in resources["clusters"] if cluster["name"] not in known
                 ]
         return base
 

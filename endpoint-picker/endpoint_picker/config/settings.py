@@ -18,6 +18,7 @@ from pydantic_settings.exceptions import SettingsError
 from envoy_config.settings import UsageSource
 
 _MAX_DIRECTORY_BYTES = 80
+_MAX_KEY_FILE_CHARACTERS = 1024 * 1024
 API_VERSION = "config.inferencegateway.dev/v1alpha1"
 KIND = "EndpointPickerSettings"
 
@@ -292,7 +293,10 @@ def read_api_keys(path: str) -> tuple[str, ...]:
     if not path:
         return ()
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        if not Path(path).is_file():
+            raise SettingsProblem([f"api_key_file: {path}: not a file"])
+        with Path(path).open(encoding="utf-8") as file:
+            lines = file.read(_MAX_KEY_FILE_CHARACTERS).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsProblem([f"api_key_file: {path}: {error}"]) from error
     keys = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))

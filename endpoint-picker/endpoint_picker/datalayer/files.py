@@ -17,6 +17,7 @@ from inference_api.manifests import (
     parse_manifests,
 )
 from inference_api.resources import Resource
+from inference_resolution.inventory import object_key
 from inference_resolution.resolution import resolve
 from inference_resolution.resolved import ObjectKey, Resolution
 from inference_resolution.targets import GatewayTarget, ListenerTarget
@@ -142,6 +143,16 @@ def _read(source: str, findings: _Findings) -> None:
     findings.files.append(source)
 
 
+def _unusable(located: Sequence[LocatedResource]) -> Iterator[Problem]:
+    """Yield what is wrong with pools beyond their schema: annotations and the Secrets they name."""
+    places = {object_key(entry.resource): entry for entry in located}
+    for verdict in resolve_standalone([entry.resource for entry in located], 0).verdicts:
+        entry = places.get(verdict.subject)
+        if verdict.status == "False" and verdict.reason == "InvalidParameters" and entry is not None:
+            subject = verdict.subject
+            yield Problem(entry.source, entry.line, subject.kind, subject.name, ("metadata",), verdict.message)
+
+
 def load_manifests(paths: Sequence[str], *, earlier: LoadedManifests | None = None) -> LoadedManifests:
     """Read every manifest that *paths* stand for (``-``: standard input) and report every problem at once.
 
@@ -163,6 +174,10 @@ def load_manifests(paths: Sequence[str], *, earlier: LoadedManifests | None = No
                 seen.add(file)
                 _read(file, findings)
     findings.problems.extend(find_duplicates(findings.located))
+    if not findings.problems:
+        findings.problems.extend(_unusable(findings.located))
+    if not findings.problems and not findings.located and paths:
+        findings.fail(", ".join(paths), "there is no resource of the gateway in it")
     return LoadedManifests(
         tuple(findings.located),
         tuple(findings.problems),

@@ -42,9 +42,9 @@ class PrefixIndex:
     The LRU is kept by runs, one per record, and not by blocks: most blocks come and go with the rest of their prompt.
 
     Bounds: every endpoint holds at most the capacity given at `record`, all together at most *max_entries*; beyond that
-    the endpoint with the most entries loses its oldest. One entry takes about 130 bytes, twice as much
-    where prompts are a single block. A record takes time in proportion to the prompt's blocks, a match in proportion to
-    the endpoints asked for.
+    the endpoint with the most entries loses its oldest. One entry takes about 130 bytes, twice as much where prompts
+    are a single block. A record takes time in proportion to the prompt's blocks, a match in proportion to the endpoints
+    asked for.
 
     Args:
         max_entries: Blocks over all endpoints, counted once per endpoint; ValueError unless positive.

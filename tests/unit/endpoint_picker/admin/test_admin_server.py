@@ -1,0 +1,148 @@
+"""The picker's pages: alive at once, ready when requests can be decided, and a state that is always JSON."""
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from endpoint_picker.admin.server import AdminServer
+from endpoint_picker.admin.state import DebugState
+from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.domain.endpoint import EndpointMetrics
+from endpoint_picker.domain.usage import Usage
+from endpoint_picker.telemetry.metrics import PickerMetrics
+from endpoint_picker.telemetry.observer import PickerObserver
+from inference_resolution.resolved import ObjectKey, Verdict
+from picker_world import POOL, World, endpoint_at, entry_to, model_of, pool_of, resolution_of
+
+ADDRESS = endpoint_at(1).address
+
+
+class Pages:
+    def __init__(self) -> None:
+        self.reason = "not yet"
+        self.port = 0
+
+
+@pytest.fixture
+async def pages(unused_port: int) -> AsyncIterator[Pages]:
+    found = Pages()
+    found.port = unused_port
+    async with AdminServer(
+        "127.0.0.1",
+        unused_port,
+        ready=lambda: found.reason,
+        metrics=lambda: b"a_total 1\n",
+        state=lambda: {"models": ["é"]},
+    ):
+        yield found
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+        return port
+
+
+async def get(pages: Pages, path: str) -> tuple[int, str, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{pages.port}{path}") as response:
+        return response.status, response.content_type, await response.text()
+
+
+async def test_the_pages(pages: Pages) -> None:
+    assert await get(pages, "/livez") == (200, "text/plain", "ok\n")
+    assert await get(pages, "/readyz") == (503, "text/plain", "not yet\n")
+    pages.reason = ""
+    assert await get(pages, "/readyz") == (200, "text/plain", "ok\n")
+    assert await get(pages, "/metrics") == (200, "text/plain", "a_total 1\n")
+    status, kind, text = await get(pages, "/debug/state")
+    assert (status, kind, json.loads(text)) == (200, "application/json", {"models": ["é"]})
+    assert (await get(pages, "/other"))[0] == 404
+
+
+async def test_a_taken_address_is_an_error(pages: Pages) -> None:
+    second = AdminServer("127.0.0.1", pages.port, ready=str, metrics=bytes, state=dict)
+    with pytest.raises(OSError, match="address"):
+        await second.__aenter__()
+
+
+class Scene:
+    """A state page with a real observer and store behind it."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.observer = PickerObserver(PickerMetrics(clock=lambda: self.world.now), clock=lambda: self.world.now)
+        self.state = DebugState(
+            store=self.world.store,
+            observer=self.observer,
+            ledger=self.world.ledger,
+            recent=lambda: self.world.director.recent,
+            clock=lambda: self.world.now,
+            wall_clock=lambda: 1.7e9,
+        )
+
+    def page(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(json.dumps(self.state.page()))
+        return found
+
+
+def test_before_any_configuration() -> None:
+    page = Scene().page()
+    assert (page["synced"], page["pools"], page["models"]) == (False, [], [])
+
+
+async def test_what_is_served_and_how_it_fares() -> None:
+    scene = Scene()
+    pool = pool_of(endpoints=1, models={"m": model_of("m", priority=2)})
+    scene.world.take(resolution := resolution_of(entry_to(POOL), pools=[pool]))
+    scene.state.took_over(resolution, "")
+    scene.world.store.publish(ADDRESS, EndpointMetrics(running_loras=frozenset({"b", "a"}), read_at=999.0))
+    await scene.world.director.decide(scene.world.head(), b'{"model":"m","messages":[{}]}')
+    scene.observer.attempted(Attempt("r", ADDRESS, status=503))
+    scene.observer.completed(
+        CompletedRequest(address=ADDRESS, status=200, ttft_seconds=0.5, usage=Usage(completion_tokens=20))
+    )
+    page = scene.page()
+    assert page["in_flight"] == 1
+    assert page["models"] == [{"name": "m", "pool": POOL.cluster_name, "targets": ["m"], "priority": 2}]
+    (served,) = page["pools"]  # type: ignore[misc]
+    (endpoint,) = served["endpoints"]
+    metrics = endpoint.pop("metrics")
+    assert (metrics["running_loras"], metrics["age_seconds"]) == (["a", "b"], 1.0)
+    assert endpoint == {
+        "address": ADDRESS,
+        "name": "pod-1",
+        "healthy": True,
+        "in_flight": 1,
+        "requests_total": 1,
+        "attempts_failed_total": 1,
+        "ttft_p50_seconds": 0.5,
+        "ttft_p90_seconds": 0.5,
+        "tokens_per_second": 2.0,
+    }
+    (decision,) = page["recent_decisions"]  # type: ignore[misc]
+    assert (decision["model"], decision["chosen"]) == ("m", [ADDRESS])
+
+
+def test_refusals_and_objections() -> None:
+    scene = Scene()
+    scene.state.took_over(scene.world.resolution, "Envoy says no")
+    assert scene.page()["configuration"] == {"accepted": False, "error": "Envoy says no", "loaded_at": 1.7e9}
+    scene.state.took_over(scene.world.resolution, "")
+    scene.state.refused(("a.yaml:1: broken",))
+    page = scene.page()
+    assert page["configuration"] == {"accepted": False, "error": "a.yaml:1: broken", "loaded_at": 1.7e9}
+    assert page["problems"] == ["a.yaml:1: broken"]
+
+
+def test_conditions_that_are_false_are_problems() -> None:
+    scene = Scene()
+    subject = ObjectKey("gateway.networking.k8s.io", "HTTPRoute", "default", "r")
+    verdict = Verdict(subject, None, "ResolvedRefs", "False", "BackendNotFound", "There is no p.")
+    scene.state.took_over(replace(scene.world.resolution, verdicts=(verdict,)), "")
+    assert scene.page()["problems"] == ["HTTPRoute default/r: ResolvedRefs=False (BackendNotFound): There is no p."]
