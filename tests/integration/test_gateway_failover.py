@@ -151,7 +151,9 @@ async def test_a_retry_never_leaves_the_list(site: Site, code: int) -> None:
     allowed, excluded = site.echoes[2], site.echoes[3]
     allowed.status = code
     for _ in range(5):
-        assert (await site.gateway.chat("alone")).status == code
+        reply = await site.gateway.chat("alone")
+        assert reply.status == code
+        assert reply.headers["x-echo"] == "1", reply
     assert len(allowed.requests) == 5
     assert excluded.requests == []
 

@@ -76,11 +76,18 @@ class PrefixIndex:
             return matched
         first, last, count = block_hashes[0], block_hashes[-1], len(block_hashes)
         residents = self._residents
+        depth = 1
         for address in addresses:
             resident = residents.get(address)
-            if resident is None or first not in resident.blocks:
+            if resident is None or first not in (blocks := resident.blocks):
                 continue
-            matched[address] = count if last in resident.blocks else _held(resident.blocks, block_hashes)
+            if last in blocks:
+                matched[address] = count
+                continue
+            # Endpoints that share the beginning of a prompt share it to the same block mostly.
+            if block_hashes[depth] in blocks or block_hashes[depth - 1] not in blocks:
+                depth = _held(blocks, block_hashes)
+            matched[address] = depth
         return matched
 
     def record(self, address: str, block_hashes: Sequence[int], capacity: int) -> None:

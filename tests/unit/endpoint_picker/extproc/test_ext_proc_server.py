@@ -62,7 +62,7 @@ Start = Callable[..., AbstractAsyncContextManager[Served]]
 def start(tmp_path: Path) -> Start:
     @asynccontextmanager
     async def served(
-        world: World | None = None, *, director: Any = None, reads_answers: bool = False
+        world: World | None = None, *, director: Any = None, reads_answers: bool = False, **limits: int
     ) -> AsyncIterator[Served]:
         world = world or World()
         processor = ExternalProcessor(
@@ -71,6 +71,7 @@ def start(tmp_path: Path) -> Start:
             wall_clock=lambda: 1.7e9,
             max_body_bytes=1_000_000,
             reads_answers=reads_answers,
+            **limits,
         )
         health = HealthService()
         server = grpc.aio.server()
@@ -313,6 +314,22 @@ async def test_our_own_stream_stays_where_the_picker_reads_answers(start: Start)
         (pending,) = served.world.director.pending.values()
         assert pending.usage is not None
         assert pending.usage.prompt_tokens == 3
+
+
+async def test_more_held_bytes_than_allowed_are_refused_until_some_are_let_go(start: Start) -> None:
+    async with start(max_held_bytes=len(BODY) + 10) as served:
+        first, second = served.open(own=False), served.open(own=False)
+        await exchange(first, matched(served.world, DUPLEX), request_body(b"x" * len(BODY), end=False), answers=0)
+        await asyncio.sleep(0.02)
+        (answer,) = await exchange(second, matched(served.world, DUPLEX), request_body(BODY), answers=1)
+        assert answer.immediate_response.status.code == 503
+        first.cancel()
+        async with asyncio.timeout(5):
+            while served.processor.streams:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.001)
+        third = served.open(own=False)
+        answers = await exchange(third, matched(served.world, DUPLEX), request_body(BODY), answers=2)
+        assert kinds(answers) == ["request_headers", "request_body"]
 
 
 def check(served: Served) -> Callable[[str], Awaitable[int]]:

@@ -1,0 +1,110 @@
+"""What a data plane writes is read leniently, and what we write replaces what a client sent."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ext_proc_messages import FORWARD, request_headers, response_headers
+
+from endpoint_picker.extproc import messages
+from endpoint_picker.protos import core_pb2
+from endpoint_picker.requestcontrol.exchange import Answer
+from envoy_config import names
+from inference_resolution.resolved import HeaderChange
+
+
+def hinted(value: Any) -> messages.ProcessingRequest:
+    message = request_headers()
+    message.metadata_context.filter_metadata[names.SUBSET_NAMESPACE].update({names.SUBSET_KEY: value})
+    return message
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(["10.0.0.1:80", "10.0.0.2:80"], {"10.0.0.1:80", "10.0.0.2:80"}, id="list"),
+        pytest.param("10.0.0.1:80, 10.0.0.2:80", {"10.0.0.1:80", "10.0.0.2:80"}, id="comma-string"),
+        pytest.param(["a:1,b:2", " c:3 "], {"a:1", "b:2", "c:3"}, id="commas-within-items"),
+        pytest.param("[::1]:80", {"[::1]:80"}, id="ipv6"),
+        pytest.param("", set(), id="empty-string"),
+        pytest.param([], set(), id="empty-list"),
+        pytest.param(7, set(), id="a-number"),
+    ],
+)
+def test_subset_hints(value: Any, expected: set[str]) -> None:
+    assert messages.read_head(hinted(value)).subset == expected
+
+
+def test_no_hint_is_no_restriction() -> None:
+    assert messages.read_head(request_headers()).subset is None
+    message = request_headers()
+    message.metadata_context.filter_metadata[names.SUBSET_NAMESPACE].update({"other": "x"})
+    assert messages.read_head(message).subset is None
+
+
+def test_the_head() -> None:
+    message = request_headers(X_A="1")
+    again = message.request_headers.headers.headers.add()
+    again.key, again.value = "x-a", "2"  # a data plane of the older form
+    message.attributes["envoy.filters.http.ext_proc"].update({"xds.route_name": "r", "xds.virtual_host_name": "v"})
+    head = messages.read_head(message)
+    assert (head.method, head.path, head.authority, head.route, head.virtual_host) == (
+        "POST",
+        "/v1/x?a=1",
+        "h",
+        "r",
+        "v",
+    )
+    assert head.headers == {"x-a": "1,2"}
+
+
+def test_bytes_beyond_text_are_kept_readable() -> None:
+    message = request_headers()
+    header = message.request_headers.headers.headers.add()
+    header.key, header.raw_value = "X-Raw", b"\xff"
+    assert messages.read_head(message).headers["x-raw"] == "\xff"
+
+
+def test_the_served_endpoint() -> None:
+    assert messages.read_served(response_headers(served="10.0.0.1:80")) == "10.0.0.1:80"
+    assert messages.read_served(response_headers()) == ""
+    message = response_headers()
+    message.metadata_context.filter_metadata[names.LB_NAMESPACE].update({"other": "x"})
+    assert messages.read_served(message) == ""
+
+
+def test_a_backends_changes_come_before_ours() -> None:
+    change = HeaderChange(set=(("a", "é"), (names.ROUTE_HEADER, "x")), add=(("b", "2"),), remove=("c",))
+    mutation = messages.forward_at_headers(replace(FORWARD, changes=change)).request_headers.response.header_mutation
+    written = [(o.header.key, o.header.raw_value, o.append_action) for o in mutation.set_headers]
+    overwrite = core_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    assert written[:3] == [
+        ("a", "é".encode(), overwrite),
+        (names.ROUTE_HEADER, b"x", overwrite),
+        ("b", b"2", core_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD),
+    ]
+    assert (names.ROUTE_HEADER, b"route", overwrite) in written[3:]
+    assert list(mutation.remove_headers) == ["c"]
+
+
+def test_flags_and_texts_become_metadata() -> None:
+    forward = replace(FORWARD, metadata={"text": "1", "flag": True}, addresses=())
+    fields = messages.forward_at_headers(forward).dynamic_metadata.fields
+    own = fields[names.METADATA_NAMESPACE].struct_value.fields
+    assert (own["text"].string_value, own["flag"].bool_value) == ("1", True)
+    assert names.LB_NAMESPACE not in fields
+
+
+def test_an_answer_of_ours() -> None:
+    reply = messages.immediate(Answer(503, b"{}", "c", (("retry-after", "1"),))).immediate_response
+    written = {o.header.key: o.header.raw_value for o in reply.headers.set_headers}
+    assert (reply.status.code, reply.body, reply.details) == (503, b"{}", names.ANSWERED_BY_PICKER)
+    assert written == {"content-type": b"application/json", "retry-after": b"1"}
+
+
+@pytest.mark.parametrize("chunk", [None, b"", b"x"])
+def test_a_response_chunk_is_left_emptied_or_replaced(chunk: bytes | None) -> None:
+    common = messages.response_chunk(chunk).response_body.response
+    assert common.HasField("body_mutation") == (chunk is not None)
+    assert common.body_mutation.clear_body == (chunk == b"")
+    assert common.body_mutation.body == (chunk or b"")
