@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-vllm test check lint bench docs clean
@@ -31,8 +32,8 @@ demo-vllm: $(STAMP) ## two real vLLM servers on CPU behind the gateway (download
 	@$(BIN)/python scripts/vllm_demo/run.py $(ARGS)
 
 test: $(STAMP) ## all tests
-	@echo "==> pytest"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "==> pytest (a file at a time on $(WORKERS) workers)"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## format, lint, types, import layers
 	@echo "==> ruff format --check"; $(BIN)/ruff format --check .

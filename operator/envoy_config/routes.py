@@ -28,6 +28,7 @@ from inference_resolution.resolved import (
     VirtualHost,
 )
 
+_WELL_KNOWN_PORTS = {"http": 80, "https": 443}
 _ATTEMPTS_COVERED = 3
 _IDLE_MARGIN_SECONDS = 10.0
 _EXT_PROC = "envoy.filters.http.ext_proc"
@@ -135,8 +136,8 @@ def _redirect(redirect: Redirect, match: RouteMatch) -> Json:
         rendered["scheme_redirect"] = redirect.scheme
     if redirect.hostname:
         rendered["host_redirect"] = redirect.hostname
-    if redirect.port:
-        rendered["port_redirect"] = redirect.port
+    if port := redirect.port or _WELL_KNOWN_PORTS.get(redirect.scheme, 0):
+        rendered["port_redirect"] = port
     if redirect.full:
         rendered["path_redirect"] = redirect.full
     elif redirect.prefix is not None:
