@@ -1,11 +1,15 @@
 """What the replay of a trace says of one arm, and the tables of a run."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from benchmarks.open_loop import Replayed
 from benchmarks.quantiles import Summary
 from benchmarks.server_counts import ServerCounts
 from benchmarks.text_table import table
+
+TOO_LATE_SECONDS: Final = 0.1
+"""Lateness of sending, 99th percentile, from which on the client itself did not get the processor when it should."""
 
 
 @dataclass(slots=True)
@@ -108,12 +112,15 @@ def report(figures: dict[str, Figures]) -> str:
     heads += [f"{what} {figure}" for what in ("TTFT s", "TPOT ms", "E2E s") for figure in ("mean", "p50", "p90", "p99")]
     second = ["arm", "req/s", "tok/s", "requests per server", "preempted", "cached"]
     second += ["picker ms/req", "envoy ms/req", "cores of all", "late p99 ms", "prompt tokens"]
-    return "\n\n".join(
-        (
-            table(heads, [row(arm, one) for arm, one in figures.items()]),
-            table(second, [second_row(arm, one) for arm, one in figures.items()]),
+    parts = [
+        table(heads, [row(arm, one) for arm, one in figures.items()]),
+        table(second, [second_row(arm, one) for arm, one in figures.items()]),
+    ]
+    if late := [arm for arm, one in figures.items() if one.late_seconds.p99 > TOO_LATE_SECONDS]:
+        parts.append(
+            f"Requests were sent late ({', '.join(late)}): the machine was too busy, do not compare these arms."
         )
-    )
+    return "\n\n".join(parts)
 
 
 def _sum(pair: tuple[ServerCounts, ServerCounts]) -> ServerCounts:

@@ -77,9 +77,15 @@ class RecordingObserver:
     finished: list[CompletedRequest] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     expirations: int = 0
+    strangers: int = 0
 
-    def scheduled(self, request: InferenceRequest, chosen: Endpoint | None, seconds: float) -> None:
-        del request, chosen, seconds
+    def stranger_ended(self) -> None:
+        self.strangers += 1
+
+    def scheduled(
+        self, request: InferenceRequest, chosen: Endpoint | None, decision: SchedulingDecision | None, seconds: float
+    ) -> None:
+        del request, chosen, decision, seconds
 
     def began(self, correlation_id: str, model: str) -> None:
         self.running[correlation_id] = model

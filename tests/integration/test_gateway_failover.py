@@ -1,7 +1,7 @@
 """Until the first byte of an answer another endpoint takes over unnoticed; after it nothing is repeated."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -14,8 +14,8 @@ from igw.simulator.faults import Fault, FaultKind
 from igw.simulator.server import SimulatedServer
 from igw.simulator.settings import SimulatorSettings
 from integration.model_servers import EchoServer, echo_server
-from integration.resources import endpoint_slices, inference_model, inference_pool, pool_with
-from integration.standalone import StandaloneGateway, chat, eventually
+from integration.resources import Document, endpoint_slices, inference_model, inference_pool, pool_with
+from integration.standalone import StandaloneGateway, chat
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -43,6 +43,7 @@ class Site:
     gateway: StandaloneGateway
     servers: tuple[SimulatedServer, ...]
     echoes: tuple[EchoServer, ...]
+    documents: Sequence[Document]
 
     async def set_faults(self, *plans: tuple[Fault, ...]) -> None:
         """Give each server its faults; the last plan is that of all further servers."""
@@ -85,7 +86,7 @@ async def running() -> AsyncIterator[Site]:
         (gateway.folder / "scheduling.yaml").write_text(SCHEDULING)
         gateway.add_arguments("--scheduling-config", str(gateway.folder / "scheduling.yaml"))
         await stack.enter_async_context(gateway)
-        yield Site(gateway, tuple(servers), tuple(echoes))
+        yield Site(gateway, tuple(servers), tuple(echoes), documents)
 
 
 _POOLS = {"model": "chats", "echoed": "echoes", "alone": "single"}
@@ -93,7 +94,9 @@ _POOLS = {"model": "chats", "echoed": "echoes", "alone": "single"}
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(running: Site) -> AsyncIterator[Site]:
-    await eventually(running.all_healthy, what="an endpoint did not recover")
+    if not await running.all_healthy():  # what failed several times in a row is kept out for long: begin anew
+        await running.gateway.apply(inference_pool("nothing"))
+        await running.gateway.apply(*running.documents)
     yield running
     await running.set_faults(())
     for echo in running.echoes:

@@ -272,17 +272,24 @@ class Director:
 
     def _schedule(self, pool: ResolvedPool, request: InferenceRequest) -> SchedulingDecision:
         started = self._clock()
-        candidates = self._endpoints.candidates(pool.key)
+        candidates, every = self._endpoints.candidates(pool.key), self._endpoints.endpoints(pool.key)
         try:
-            if not candidates:
+            if not every:
                 msg = "No model server is ready for this model; try again later."
                 raise NoReadyEndpoints(msg)
-            decision = self._scheduling.schedule(request, candidates, pool.scheduling_profile)
+            try:
+                decision = self._scheduling.schedule(request, candidates, pool.scheduling_profile)
+            except NoReadyEndpoints:
+                if len(candidates) == len(every):
+                    raise
+                # filters took the rest: an endpoint that failed lately is better than none
+                candidates = every
+                decision = self._scheduling.schedule(request, candidates, pool.scheduling_profile)
         except EndpointPickerError:
-            self._observer.scheduled(request, None, self._clock() - started)
+            self._observer.scheduled(request, None, None, self._clock() - started)
             raise
         chosen = next(endpoint for endpoint in candidates if endpoint.address == decision.addresses[0])
-        self._observer.scheduled(request, chosen, self._clock() - started)
+        self._observer.scheduled(request, chosen, decision, self._clock() - started)
         return decision
 
     def _remember(self, correlation_id: str, pending: PendingRequest) -> None:
@@ -370,6 +377,8 @@ class Director:
         pending = self._forget(correlation_id)
         if pending is not None:
             completed = _completed_with(completed, pending)
+        else:
+            self._observer.stranger_ended()
         self._observer.completed(completed)
 
     def _release_early_leaver(self, completed: CompletedRequest) -> None:

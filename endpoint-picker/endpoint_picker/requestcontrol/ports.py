@@ -16,7 +16,10 @@ class EndpointSource(Protocol):
     """Where the endpoints of a pool and the models they serve come from."""
 
     def candidates(self, pool: PoolKey) -> Sequence[Endpoint]:
-        """Return the ready endpoints of *pool*; empty for an unknown pool."""
+        """Return the endpoints of *pool* to choose from, without those that fail; all of them if all do."""
+
+    def endpoints(self, pool: PoolKey) -> Sequence[Endpoint]:
+        """Return every ready endpoint of *pool*; empty for an unknown pool."""
 
     def served_models(self, pool: PoolKey) -> Sequence[str]:
         """Return the models that the endpoints of *pool* were last seen to serve."""
@@ -37,7 +40,9 @@ class Scheduling(Protocol):
 class Observer(Protocol):
     """Hears of everything that is to be counted and logged."""
 
-    def scheduled(self, request: InferenceRequest, chosen: Endpoint | None, seconds: float) -> None:
+    def scheduled(
+        self, request: InferenceRequest, chosen: Endpoint | None, decision: SchedulingDecision | None, seconds: float
+    ) -> None:
         """Count one scheduling attempt; None: nothing could be chosen."""
 
     def began(self, correlation_id: str, model: str) -> None:
@@ -51,6 +56,9 @@ class Observer(Protocol):
 
     def completed(self, completed: CompletedRequest) -> None:
         """Count and log one request at its end."""
+
+    def stranger_ended(self) -> None:
+        """Count the end of a request that this process did not have in flight."""
 
     def expired(self, requests: int) -> None:
         """Count requests whose end was never reported."""

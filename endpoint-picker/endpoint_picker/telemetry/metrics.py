@@ -138,7 +138,7 @@ class PickerMetrics:
             "inference_gateway_scrape_errors_total", "Metrics pages that could not be used.", ("endpoint", "reason")
         )
         self._first_token = Histogram(
-            "inference_gateway_first_token_seconds",
+            "inference_gateway_attempt_first_byte_seconds",
             "From the start of an attempt to the first byte of its answer.",
             ("endpoint",),
             buckets=buckets.FIRST_TOKEN_SECONDS,

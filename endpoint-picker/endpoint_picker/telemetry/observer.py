@@ -7,10 +7,12 @@ from typing import Final
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
-from endpoint_picker.domain.request import InferenceRequest
+from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
+from endpoint_picker.scheduling.scorers.prefix_cache import PrefixCacheScorer
 from endpoint_picker.telemetry.logs import log_completion
 from endpoint_picker.telemetry.metrics import PickerMetrics
 
+_PREFIX_PLUGIN: Final = PrefixCacheScorer.plugin_type
 _SAMPLES: Final = 200
 _SPEED_WINDOW_SECONDS: Final = 10.0
 _MAX_RECORDS: Final = 4096
@@ -60,9 +62,22 @@ class PickerObserver:
         """Drop the history of an endpoint that is gone."""
         self._records.pop(address, None)
 
-    def scheduled(self, request: InferenceRequest, chosen: Endpoint | None, seconds: float) -> None:
-        """Count one scheduling attempt."""
+    def scheduled(
+        self, request: InferenceRequest, chosen: Endpoint | None, decision: SchedulingDecision | None, seconds: float
+    ) -> None:
+        """Count one scheduling attempt, and how much of the prompt the chosen endpoint is believed to have cached."""
         self._metrics.record_scheduling(seconds, request.target_model, chosen)
+        if decision is None or chosen is None:
+            return
+        for scores in decision.explanation:
+            if scores.plugin == _PREFIX_PLUGIN:
+                ratio = scores.values[list(decision.candidates).index(chosen.address)]
+                if ratio is not None:
+                    self._metrics.record_prefix_hit(ratio)
+
+    def stranger_ended(self) -> None:
+        """Count the end of a request that this process did not have in flight."""
+        self._metrics.record_unknown_release()
 
     def began(self, correlation_id: str, model: str) -> None:
         """Count a request as under way."""

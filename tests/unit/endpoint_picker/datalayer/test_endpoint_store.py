@@ -135,3 +135,28 @@ def test_failures_in_a_row_keep_out_for_longer_and_longer(store: EndpointStore, 
 def test_models_of_a_pool(store: EndpointStore) -> None:
     assert store.served_models(POOL) == ["a", "b"]
     assert [len(endpoints) for endpoints in store.by_pool_name().values()] == [3]
+
+
+def test_late_pages_say_less_than_refused_ones(store: EndpointStore) -> None:
+    for _ in range(4):
+        store.page_failed(ONE, unreachable=False, timed_out=True)
+    assert store.reachable(ONE)
+    store.page_failed(ONE, unreachable=False, timed_out=True)
+    assert not store.reachable(ONE)
+
+
+def test_failures_in_a_row_keep_an_endpoint_out_for_longer_and_longer_until_one_succeeds(
+    store: EndpointStore, clock: Clock
+) -> None:
+    failed = Attempt("r", ONE, status=503)
+    out: list[float] = []
+    for _ in range(9):
+        store.attempted(failed)
+        began = clock.now
+        while not store.reachable(ONE):
+            clock.now += 0.5
+        out.append(clock.now - began)
+    assert out == [0.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    store.attempted(Attempt("r", ONE, status=200))
+    store.attempted(failed)
+    assert store.reachable(ONE)

@@ -121,3 +121,24 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 def test_standalone_takes_every_route_and_model() -> None:
     listener = resolve_standalone([], 8080).listeners[0]
     assert (listener.name, listener.port, listener.virtual_hosts) == ("http", 8080, ())
+
+
+def test_files_without_anything_of_ours_are_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# nothing yet\n")
+    assert [str(problem) for problem in load_manifests([str(empty)]).problems] == [
+        f"{empty}: there is no resource of the gateway in it"
+    ]
+
+
+def test_a_pool_whose_annotations_cannot_be_honoured_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(
+        "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\n"
+        "metadata: {name: p, annotations: {inferencegateway.dev/first-token-timeout: '30 s'}}\n"
+        "spec: {selector: {matchLabels: {a: b}}, targetPorts: [{number: 1}]}\n"
+        "---\napiVersion: inference.networking.x-k8s.io/v1alpha2\nkind: InferenceModel\nmetadata: {name: m}\n"
+        "spec: {modelName: m, poolRef: {name: p}}\n"
+    )
+    (problem,) = load_manifests([str(file)]).problems
+    assert str(problem).startswith(f"{file}:1: InferencePool/p: metadata: Annotation inferencegateway.dev/first-token")

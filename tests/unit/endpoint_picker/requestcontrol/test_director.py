@@ -273,6 +273,67 @@ def test_a_live_attempt_moves_the_request() -> None:
     assert world.ledger.address_of(forward.correlation_id) == "10.0.0.2:80"
 
 
+@pytest.mark.parametrize(
+    ("attempt", "moved"),
+    [
+        pytest.param({"flags": "UF"}, True, id="refused"),
+        pytest.param({"status": 503}, True, id="server-error"),
+        pytest.param({"status": 429}, True, id="too-many-requests"),
+        pytest.param({"status": 200, "started": True}, False, id="served"),
+        pytest.param({"status": 404}, False, id="answered"),
+        pytest.param({"flags": "DC"}, False, id="client-left"),
+        pytest.param({"status": 503, "started": True}, False, id="begun-answers-are-not-retried"),
+    ],
+)
+def test_a_failed_attempt_moves_the_request_to_the_next_of_its_list(attempt: dict[str, Any], moved: bool) -> None:
+    world = world_of()
+    forward = decide(world)
+    first, second = forward.addresses
+    world.director.attempt(Attempt(forward.request_id, first, **attempt))
+    assert world.ledger.address_of(forward.correlation_id) == (second if moved else first)
+
+
+def test_an_attempt_elsewhere_under_the_same_id_moves_nothing() -> None:
+    world = world_of()
+    forward = decide(world)
+    world.director.attempt(Attempt(forward.request_id, "203.0.113.9:1", flags="UF"))
+    world.director.attempt(Attempt(forward.request_id, "203.0.113.9:1", live=True))
+    assert world.ledger.address_of(forward.correlation_id) == forward.addresses[0]
+
+
+def test_a_request_that_is_reported_to_run_outlives_the_time_limit() -> None:
+    world = world_of()
+    long, lost = decide(world), decide(world)
+    world.now += LIMIT_SECONDS - 1
+    world.director.attempt(Attempt(long.request_id, long.addresses[0], live=True))
+    world.now += 1
+    assert world.director.sweep() == 1
+    assert world.ledger.address_of(long.correlation_id) is not None
+    assert world.ledger.address_of(lost.correlation_id) is None
+
+
+def test_a_client_that_left_early_is_released_by_its_id_but_settled_by_nothing() -> None:
+    world = world_of()
+    forward = decide(world, head=world.head(x_request_id="mine"))
+    world.director.completed(CompletedRequest(request_id="mine", client_gone=True))
+    assert world.ledger.totals.requests == 0
+    world.director.completed(CompletedRequest(correlation_id=forward.correlation_id, status=200))
+    assert [c.model for c in world.observer.finished] == ["", "m"]
+
+
+def test_another_request_under_the_same_id_releases_nothing() -> None:
+    world = world_of()
+    decide(world, head=world.head(x_request_id="mine"))
+    world.director.completed(CompletedRequest(request_id="mine", status=401))
+    assert world.ledger.totals.requests == 1
+
+
+def test_the_end_of_a_request_of_another_process_is_counted_as_a_strangers() -> None:
+    world = world_of()
+    world.director.completed(CompletedRequest(correlation_id="elder-1", status=200))
+    assert world.observer.strangers == 1
+
+
 class Settling(RuleBasedStateMachine):
     """Requests are decided, tried, reported, reported again, abandoned and forgotten in any order."""
 

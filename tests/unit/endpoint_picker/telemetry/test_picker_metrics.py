@@ -38,7 +38,7 @@ EXPORTED = {
     "inference_gateway_scrape_age_seconds",
     "inference_gateway_scrape_errors",
     "inference_gateway_attempts",
-    "inference_gateway_first_token_seconds",
+    "inference_gateway_attempt_first_byte_seconds",
     "inference_gateway_failovers",
     "inference_gateway_ledger_expired",
     "inference_gateway_ledger_unknown_releases",
@@ -249,7 +249,7 @@ def test_attempts_and_scrape_errors_are_counted_by_endpoint() -> None:
     metrics.record_attempt(Attempt("r", ADDRESS, live=True))
     metrics.record_scrape_error(ADDRESS, "timeout")
     assert samples(metrics, "inference_gateway_attempts_total") == [({"endpoint": ADDRESS, "outcome": "answered"}, 1)]
-    assert samples(metrics, "inference_gateway_first_token_seconds_sum") == [({"endpoint": ADDRESS}, 0.5)]
+    assert samples(metrics, "inference_gateway_attempt_first_byte_seconds_sum") == [({"endpoint": ADDRESS}, 0.5)]
     assert samples(metrics, "inference_gateway_scrape_errors_total") == [
         ({"endpoint": ADDRESS, "reason": "timeout"}, 1)
     ]
