@@ -118,7 +118,11 @@ class Picker:
         )
         rng = random.Random()  # noqa: S311 - load balancing, not cryptography
         clock = time.monotonic
-        self._ledger = InFlightLedger(settings.in_flight_limit_seconds)
+        self._ledger = InFlightLedger(
+            settings.in_flight_limit_seconds,
+            clock=clock,
+            prefill_tokens_per_second=settings.prefill_tokens_per_second,
+        )
         self._models = ServedModels(rng=rng, changed=self._label_models)
         self._store = EndpointStore(self._ledger, clock=clock, models=lambda: self._models.lists)
         self._metrics = PickerMetrics(clock=clock, pools=self._store.by_pool_name)

@@ -136,7 +136,9 @@ def _redirect(redirect: Redirect, match: RouteMatch) -> Json:
         rendered["scheme_redirect"] = redirect.scheme
     if redirect.hostname:
         rendered["host_redirect"] = redirect.hostname
-    if port := redirect.port or _WELL_KNOWN_PORTS.get(redirect.scheme, 0):
+    # a new host name brings no port along; the request's own would stay and not fit the new scheme
+    kept = 0 if redirect.hostname else _WELL_KNOWN_PORTS.get(redirect.scheme, 0)
+    if port := redirect.port or kept:
         rendered["port_redirect"] = port
     if redirect.full:
         rendered["path_redirect"] = redirect.full

@@ -104,6 +104,7 @@ def _documents(model_server: int, echo: int, web: int) -> list[Document]:
             rule("/pool-timeout", pool, timeouts={"request": "300ms"}),
             rule("/web-timeout", site, timeouts={"request": "300ms"}),
             rule("/redirect", filters=[redirect]),
+            rule("/secure", filters=[_changed("RequestRedirect", scheme="https", statusCode=301)]),
             rule("/nowhere"),
             rule("/absent", to_service("absent")),
         ),
@@ -313,7 +314,14 @@ async def test_a_rule_ends_a_request_that_takes_too_long(site: Site, kind: str) 
     assert reply.error["code"] == "gateway_timeout"
 
 
-async def test_a_rule_redirects(site: Site) -> None:
-    reply = await site.gateway.get("/redirect/here?a=b")
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        pytest.param("/redirect/here?a=b", "https://other.example/redirect/here?a=b", id="host-and-scheme"),
+        pytest.param("/secure/here?a=b", "https://127.0.0.1:443/secure/here?a=b", id="scheme-alone"),
+    ],
+)
+async def test_a_rule_redirects(site: Site, path: str, location: str) -> None:
+    reply = await site.gateway.get(path)
     assert reply.status == 301
-    assert reply.headers["Location"] == "https://other.example/redirect/here?a=b"
+    assert reply.headers["Location"] == location

@@ -163,6 +163,14 @@ class PickerSettings(BaseSettings):
         int,
         Field(ge=1 << 20, description="Request bodies held at once while requests are decided, bytes; above it: 503."),
     ] = 256 * 1024 * 1024
+    prefill_tokens_per_second: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Pace at which an endpoint is believed to compute prompts, tokens per second; what was sent to "
+            "it leaves its prefill backlog so fast. Between what small and large GPUs do; set your own if you know it.",
+        ),
+    ] = 4000.0
     expected_output_tokens: Annotated[
         int, Field(ge=0, description="Output expected of a request that sets no limit, tokens.")
     ] = 256

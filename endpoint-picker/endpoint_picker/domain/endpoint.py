@@ -20,6 +20,10 @@ class InFlight(Protocol):
     def total_tokens(self) -> int:
         """Estimated prompt plus expected output tokens of all of them."""
 
+    @property
+    def prefill_backlog_tokens(self) -> float:
+        """Prompt tokens the endpoint has presumably yet to compute; drains with time, 0 without requests."""
+
 
 @dataclass(frozen=True, slots=True)
 class NoInFlight:
@@ -28,6 +32,7 @@ class NoInFlight:
     requests: int = 0
     prompt_tokens: int = 0
     total_tokens: int = 0
+    prefill_backlog_tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

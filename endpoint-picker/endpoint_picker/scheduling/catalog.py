@@ -27,6 +27,7 @@ from endpoint_picker.scheduling.scorers.active_request import ActiveRequestScore
 from endpoint_picker.scheduling.scorers.kv_cache_utilization import KvCacheUtilizationScorer
 from endpoint_picker.scheduling.scorers.load_aware import LoadAwareScorer
 from endpoint_picker.scheduling.scorers.lora_affinity import LoraAffinityScorer
+from endpoint_picker.scheduling.scorers.prefill_backlog import PrefillBacklogScorer
 from endpoint_picker.scheduling.scorers.prefix_cache import PrefixCacheScorer
 from endpoint_picker.scheduling.scorers.queue import QueueScorer
 from endpoint_picker.scheduling.scorers.running_requests_size import RunningRequestsSizeScorer
@@ -62,6 +63,7 @@ PARAMETERS: Mapping[str, type[Parameters]] = MappingProxyType(
         KvCacheUtilizationScorer.plugin_type: KvCacheUtilizationScorer,
         LoadAwareScorer.plugin_type: LoadAwareScorer,
         LoraAffinityScorer.plugin_type: LoraAffinityScorer,
+        PrefillBacklogScorer.plugin_type: PrefillBacklogScorer,
         PrefixCacheScorer.plugin_type: PrefixCacheScorer,
         QueueScorer.plugin_type: QueueScorer,
         RunningRequestsSizeScorer.plugin_type: RunningRequestsSizeScorer,

@@ -11,6 +11,7 @@ from endpoint_picker.scheduling.scheduler import DEFAULT_PROFILE
 from endpoint_picker.scheduling.scorers.active_request import ActiveRequestScorer
 from endpoint_picker.scheduling.scorers.kv_cache_utilization import KvCacheUtilizationScorer
 from endpoint_picker.scheduling.scorers.lora_affinity import LoraAffinityScorer
+from endpoint_picker.scheduling.scorers.prefill_backlog import PrefillBacklogScorer
 from endpoint_picker.scheduling.scorers.prefix_cache import PrefixCacheScorer
 from endpoint_picker.scheduling.scorers.queue import QueueScorer
 
@@ -66,7 +67,8 @@ DEFAULT_SETTINGS = SchedulingSettings(
             scorers=(
                 WeightedScorer("queue-scorer", QueueScorer(neutral_spread=4), 2.0),
                 WeightedScorer("kv-cache-utilization-scorer", KvCacheUtilizationScorer(), 2.0),
-                WeightedScorer("active-request-scorer", ActiveRequestScorer(), 2.0),
+                WeightedScorer("active-request-scorer", ActiveRequestScorer(idle_threshold=2), 3.0),
+                WeightedScorer("prefill-backlog-scorer", PrefillBacklogScorer(), 1.0),
                 WeightedScorer("prefix-cache-scorer", PrefixCacheScorer(), 3.0),
                 WeightedScorer("lora-affinity-scorer", LoraAffinityScorer(), 1.0),
             ),
@@ -76,10 +78,15 @@ DEFAULT_SETTINGS = SchedulingSettings(
 )
 """Scheduling without a configuration file.
 
-Weights: a full prefix match (3) outweighs any one load signal (2), so a conversation stays where its cache is while the
-pool is merely busy: with one more request in flight there, moving it would cost a prefill and gain nothing. Two load
-signals that agree (2 + 2) outweigh the match, so a hot prefix spreads under pressure. Queues that differ by fewer than
-five requests do not count as pressure: the corrected queue counts every fresh pick as waiting until the next reading,
-and five waiting is where saturation begins. Until then new prompts follow the ledger to the least busy endpoint. An
-adapter (1) decides between endpoints that are otherwise alike.
+Weights: a full prefix match (3) outweighs a longer queue (2), a fuller cache (2) or prompts being computed (1), so a
+conversation stays where its cache is while the pool is merely busy. Requests in flight (3) count by their ratio: a few
+more at the endpoint with the match change nothing. All of them there and only idle endpoints beside it level the match,
+and then any further sign of load spreads a hot prefix, or chance does. With up to two requests an endpoint is idle.
+Queues that differ by fewer than five requests do not count as pressure: the corrected queue counts every fresh
+pick as waiting until the next reading, and five waiting is where saturation begins.
+
+Endpoints that are busy alike differ in the prefill backlog (1), which decides where new prompts go: counting requests
+alone sends them to whoever has just finished some, often twice in a row, and makes them wait for each other. Its weight
+is small on purpose: it counts a prompt whole even if most of it is cached, and with more weight it would tear shared
+prefixes apart. An adapter (1) decides between endpoints that are otherwise alike.
 """

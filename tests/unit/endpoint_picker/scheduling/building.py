@@ -15,6 +15,7 @@ def endpoint(
     requests: int = 0,
     prompt_tokens: int = 0,
     total_tokens: int = 0,
+    prefill_backlog_tokens: float = 0.0,
     scraped: bool = True,
     **reading: Any,
 ) -> Endpoint:
@@ -24,7 +25,7 @@ def endpoint(
         address=address,
         labels=labels or {},
         metrics=EndpointMetrics(**reading) if scraped else None,
-        in_flight=NoInFlight(requests, prompt_tokens, total_tokens),
+        in_flight=NoInFlight(requests, prompt_tokens, total_tokens, prefill_backlog_tokens),
     )
 
 

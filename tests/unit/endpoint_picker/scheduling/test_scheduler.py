@@ -132,8 +132,15 @@ def test_list_is_as_long_as_configured() -> None:
     ("sticky", "others", "stays"),
     [
         pytest.param({"waiting_queue_size": 0}, {"waiting_queue_size": 0}, True, id="idle"),
-        pytest.param({"requests": 3}, {"requests": 0}, True, id="more-of-our-requests-alone"),
-        pytest.param({"waiting_queue_size": 0, "requests": 4, "in_flight_when_read": 0}, {}, True, id="fresh-picks"),
+        pytest.param({"requests": 2}, {"requests": 0}, True, id="hardly-busy"),
+        pytest.param({"requests": 8}, {"requests": 4}, True, id="more-of-our-requests-alone"),
+        pytest.param(
+            {"requests": 4, "in_flight_when_read": 0}, {"requests": 3, "in_flight_when_read": 0}, True, id="fresh-picks"
+        ),
+        pytest.param({"requests": 2, "prefill_backlog_tokens": 9000.0}, {}, True, id="prefill-backlog-alone"),
+        pytest.param(
+            {"requests": 3, "prefill_backlog_tokens": 600.0}, {"requests": 0}, False, id="backlog-and-requests"
+        ),
         pytest.param({"waiting_queue_size": 20}, {"waiting_queue_size": 0}, True, id="longer-queue-of-others-alone"),
         pytest.param(
             {"waiting_queue_size": 5, "requests": 5}, {"waiting_queue_size": 0}, False, id="queue-and-requests"
@@ -152,13 +159,18 @@ def test_load_beats_stickiness_under_pressure_only(
 
 
 def test_new_prompts_go_to_the_least_busy() -> None:
-    pool = [endpoint(f"{n}:1", requests=n, waiting_queue_size=0, kv_cache_utilization=0.2) for n in (3, 1, 2)]
+    pool = [endpoint(f"{n}:1", requests=n, waiting_queue_size=0, kv_cache_utilization=0.2) for n in (7, 3, 5)]
+    assert scheduler().schedule(REQUEST, pool).addresses == ("3:1", "5:1", "7:1")
+
+
+def test_new_prompts_avoid_endpoints_that_compute_others() -> None:
+    pool = [endpoint(f"{n}:1", requests=9, prefill_backlog_tokens=n * 1000.0) for n in (3, 1, 2)]
     assert scheduler().schedule(REQUEST, pool).addresses == ("1:1", "2:1", "3:1")
 
 
 def test_unscraped_pool_is_balanced_by_the_ledger() -> None:
-    pool = [endpoint(f"{n}:1", requests=n, scraped=False) for n in (3, 0, 2)]
-    assert scheduler().schedule(REQUEST, pool).addresses == ("0:1", "2:1", "3:1")
+    pool = [endpoint(f"{n}:1", requests=n, scraped=False) for n in (5, 0, 4)]
+    assert scheduler().schedule(REQUEST, pool).addresses == ("0:1", "4:1", "5:1")
 
 
 def test_burst_spreads_between_two_readings() -> None:
@@ -173,6 +185,22 @@ def test_burst_spreads_between_two_readings() -> None:
         chosen = default.schedule(InferenceRequest(target_model="base", prompt=prompt), pool).addresses[0]
         load[int(chosen.partition(":")[0])] += 1
     assert set(load.values()) == {10}
+
+
+def test_concurrent_requests_of_one_prefix_do_not_pile_up() -> None:
+    load = dict.fromkeys(range(2), 0)
+    served = dict(load)
+    unfinished: list[int] = []
+    default = scheduler()
+    for _ in range(200):
+        if len(unfinished) == 4:
+            load[unfinished.pop(0)] -= 1
+        pool = [endpoint(f"{n}:1", requests=load[n], waiting_queue_size=0, kv_cache_utilization=0.1) for n in load]
+        chosen = int(default.schedule(REQUEST, pool).addresses[0].partition(":")[0])
+        unfinished.append(chosen)
+        load[chosen] += 1
+        served[chosen] += 1
+    assert min(served.values()) > 60
 
 
 def test_every_plugin_stands_under_its_own_type() -> None:
