@@ -150,15 +150,21 @@ def forward_at_body(forward: Forward, *, sized: bool) -> ProcessingResponse:
     return response
 
 
-def streamed_request_body(body: bytes, *, end_of_stream: bool) -> Iterator[ProcessingResponse]:
-    """Yield a request body as chunks of a full-duplex answer, the last one with *end_of_stream*."""
+def _chunks(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield *body* in chunks, each with whether it is the last; an empty body is one empty chunk."""
     view = memoryview(body)
     starts: Iterable[int] = range(0, len(body), CHUNK_BYTES) if body else (0,)
     for start in starts:
+        yield bytes(view[start : start + CHUNK_BYTES]), start + CHUNK_BYTES >= len(body)
+
+
+def streamed_request_body(body: bytes, *, end_of_stream: bool) -> Iterator[ProcessingResponse]:
+    """Yield a request body as chunks of a full-duplex answer, the last one with *end_of_stream*."""
+    for chunk, last in _chunks(body):
         response = ProcessingResponse()
         streamed = response.request_body.response.body_mutation.streamed_response
-        streamed.body = bytes(view[start : start + CHUNK_BYTES])
-        streamed.end_of_stream = end_of_stream and start + CHUNK_BYTES >= len(body)
+        streamed.body = chunk
+        streamed.end_of_stream = end_of_stream and last
         yield response
 
 
@@ -229,11 +235,9 @@ def response_chunk(chunk: bytes | None) -> ProcessingResponse:
 
 def streamed_response_body(body: bytes, *, end_of_stream: bool) -> Iterator[ProcessingResponse]:
     """Yield response bytes as chunks of a full-duplex answer, the last one with *end_of_stream*."""
-    view = memoryview(body)
-    starts: Iterable[int] = range(0, len(body), CHUNK_BYTES) if body else (0,)
-    for start in starts:
+    for chunk, last in _chunks(body):
         response = ProcessingResponse()
         streamed = response.response_body.response.body_mutation.streamed_response
-        streamed.body = bytes(view[start : start + CHUNK_BYTES])
-        streamed.end_of_stream = end_of_stream and start + CHUNK_BYTES >= len(body)
+        streamed.body = chunk
+        streamed.end_of_stream = end_of_stream and last
         yield response
