@@ -13,7 +13,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     generate_latest,
 )
 from prometheus_client.metrics_core import Metric
@@ -21,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.telemetry import buckets
+from endpoint_picker.telemetry.histograms import Histogram, HistogramSeries
 from endpoint_picker.telemetry.label_values import OTHER, BoundedNames
 from endpoint_picker.telemetry.pool_metrics import PoolCollector, Pools
 from endpoint_picker.telemetry.request_metrics import RequestMetrics
@@ -145,7 +145,7 @@ class PickerMetrics:
             registry=self._registry,
         )
         self._endpoint_counters: dict[tuple[str, str, str], Counter] = {}
-        self._first_tokens: dict[str, Histogram] = {}
+        self._first_tokens: dict[str, HistogramSeries] = {}
         self._endpoints: set[str] = set()
 
     def _register_picker(self) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from endpoint_picker.domain.completion import CompletedRequest
 from endpoint_picker.telemetry import buckets
+from endpoint_picker.telemetry.histograms import Histogram, HistogramSeries
 from endpoint_picker.telemetry.label_values import OTHER, BoundedNames
 
 _MODELS: Final = ("model_name", "target_model_name")
@@ -20,15 +21,15 @@ class _ModelSeries:
 
     model: str
     target_model: str
-    duration: Histogram
-    request_bytes: Histogram
-    response_bytes: Histogram
-    input_tokens: Histogram
-    output_tokens: Histogram
-    cached_tokens: Histogram
-    per_request_token: Histogram
-    first_token: Histogram
-    per_output_token: Histogram
+    duration: HistogramSeries
+    request_bytes: HistogramSeries
+    response_bytes: HistogramSeries
+    input_tokens: HistogramSeries
+    output_tokens: HistogramSeries
+    cached_tokens: HistogramSeries
+    per_request_token: HistogramSeries
+    first_token: HistogramSeries
+    per_output_token: HistogramSeries
     totals: dict[int | None, Counter]
     errors: dict[str, Counter]
 
@@ -152,7 +153,7 @@ class RequestMetrics:
         return series
 
     def _look_up(self, model: str, target_model: str) -> _ModelSeries:
-        def child(metric: Histogram) -> Histogram:
+        def child(metric: Histogram) -> HistogramSeries:
             return metric.labels(model, target_model)
 
         return _ModelSeries(
