@@ -1,4 +1,4 @@
-"""Envoy's admin interface, on a Unix socket in the runtime folder: is it ready, is it idle, stop listening."""
+"""Envoy's admin interface, on a Unix socket in the runtime folder: is it ready, alive or idle; stop listening."""
 
 import asyncio
 import json
@@ -25,6 +25,15 @@ async def missing_for_ready(socket: Path, port: int) -> str:
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return "its admin interface does not answer"
     return f"Envoy does not listen on port {port}"
+
+
+async def answers(socket: Path) -> bool:
+    """Return whether Envoy's main thread answers, whatever it says."""
+    try:
+        await _ask(socket, "GET", "/ready")
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return False
+    return True
 
 
 async def drain(socket: Path, seconds: float) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from igw import envoy_admin, picker_state
 from igw.errors import BadInput, CommandFailed
 from igw.listen_address import ListenAddress
+from igw.liveness import Liveness
 from igw.picker_state import PickerState
 from igw.supervisor import ChildFailed, ChildSpec, Supervisor
 
@@ -73,6 +74,13 @@ def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
             return str(failure)
         return ""
 
+    async def answers() -> bool:
+        try:
+            await picker_state.read_page(settings.admin.url, "/livez")
+        except CommandFailed:
+            return False
+        return True
+
     return ChildSpec(
         name="endpoint picker",
         command=(
@@ -85,6 +93,7 @@ def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
         stop_timeout_seconds=_PICKER_STOP_SECONDS,
         inherit_output=settings.inherit_picker_log,
         echo=True,
+        liveness=Liveness(answers),
     )
 
 
@@ -93,6 +102,9 @@ def _envoy(settings: GatewaySettings, folder: Path) -> ChildSpec:
 
     async def is_ready() -> str:
         return await envoy_admin.missing_for_ready(socket, settings.listen.port)
+
+    async def answers() -> bool:
+        return await envoy_admin.answers(socket)
 
     async def drain() -> None:
         await envoy_admin.drain(socket, settings.drain_seconds)
@@ -109,4 +121,5 @@ def _envoy(settings: GatewaySettings, folder: Path) -> ChildSpec:
         ready_timeout_seconds=_START_SECONDS,
         before_stop=drain,
         echo=True,
+        liveness=Liveness(answers),
     )

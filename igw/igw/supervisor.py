@@ -3,7 +3,7 @@
 One task per child walks these states; each line names what leads on:
 
     starting   -> ready (it says so) | failed (it ended or took too long)
-    ready      -> waiting (it ended) | stopped (asked to)
+    ready      -> waiting (it ended, or hung and was ended) | stopped (asked to)
     waiting    -> starting (back-off over) | stopped (asked to)
     failed     -> gone, if it never was ready; else waiting
 """
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from igw.backoff import Backoff
 from igw.child_process import ChildProcess, describe_exit
 from igw.errors import CommandFailed
+from igw.liveness import Liveness
 from igw.stop_signals import run_until, set_within
 
 _POLL_SECONDS: Final = 0.05
@@ -38,6 +39,7 @@ class ChildSpec:
         inherit_output: Let it write to our standard error; else its lines are kept for messages.
         echo: Report its lines as events while it is ready.
         restart: Start it again when it ends by itself.
+        liveness: How it is asked, once ready, whether it still works; one that hangs is killed. None: never asked.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ChildSpec:
     inherit_output: bool = False
     echo: bool = False
     restart: bool = True
+    liveness: Liveness | None = None
 
 
 class ChildFailed(CommandFailed):
@@ -187,7 +190,7 @@ class Supervisor:
                     self._report(f"{child.spec.name} {outcome.message}")
                     break
                 failures = self._backoff.failures_after(failures, outcome.ready_seconds)
-                delay = self._backoff.delay_seconds(failures, self._chance)
+                delay = self._backoff.delay_seconds(failures, self._chance, was_ready=outcome.was_ready)
                 self._report(f"{child.spec.name} {outcome.message}; starting it again in {delay:.1f} s")
                 if await set_within(child.stopping, delay):
                     break
@@ -211,6 +214,7 @@ class Supervisor:
             process.kill()
         loop = asyncio.get_running_loop()
         ready_at: float | None = None
+        silence = _Silence()
         async with asyncio.TaskGroup() as group:
             group.create_task(process.read_output())
             missing = await self._wait_until_ready(child, process)
@@ -224,11 +228,24 @@ class Supervisor:
                     first.set_result(None)
                 else:
                     self._report(f"{spec.name} is ready again")
+            watch = group.create_task(self._end_when_silent(child, process, silence)) if child.ready else None
             code = await process.wait()
             child.ready = False
+            if watch is not None:
+                watch.cancel()
         if ready_at is None:
             return self._never_ready(child, first, missing, early_exit_code)
-        return _Outcome(f"ended with {describe_exit(code)}", loop.time() - ready_at)
+        return _Outcome(silence.message or f"ended with {describe_exit(code)}", loop.time() - ready_at, was_ready=True)
+
+    @staticmethod
+    async def _end_when_silent(child: Child, process: ChildProcess, silence: "_Silence") -> None:
+        """Kill *process* once it hangs; a child that is being stopped has a time limit of its own."""
+        if child.spec.liveness is None:
+            return
+        seconds = await child.spec.liveness.until_silent()
+        if not child.stopping.is_set():
+            silence.message = f"did not answer for {seconds:.0f} s and was killed"
+            process.kill()
 
     def _never_ready(
         self, child: Child, first: "asyncio.Future[ChildFailed | None]", why: str, exit_code: int | None
@@ -271,7 +288,15 @@ class Supervisor:
         return report
 
 
+@dataclass(slots=True)
+class _Silence:
+    """Why a hanging child was killed; empty while it was not."""
+
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     message: str
     ready_seconds: float
+    was_ready: bool = False

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from igw.backoff import Backoff
+from igw.liveness import Liveness
 from igw.supervisor import ChildFailed, ChildSpec, Supervisor
 
-SWIFT = Backoff(first_seconds=0.05, longest_seconds=0.2, healthy_seconds=5.0, jitter=0.0)
+SWIFT = Backoff(first_seconds=0.05, longest_after_ready_seconds=0.05, longest_seconds=0.2, jitter=0.0)
 MARK = "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')"
 SERVE = f"import os, sys, time; {MARK}; time.sleep(60)"
 DEAF = f"import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {MARK}; time.sleep(60)"
@@ -127,6 +129,64 @@ async def test_a_child_that_keeps_dying_is_started_less_and_less_often(bench: Be
     assert delays[:4] == [0.1, 0.1, 0.2, 0.2]
 
 
+def stopped(pid: int) -> bool:
+    """Whether *pid* was stopped by a signal, and so answers nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+async def test_a_child_that_hangs_is_killed_and_started_again(bench: Bench) -> None:
+    async def answers() -> bool:
+        return not stopped(bench.pids()[-1])
+
+    liveness = Liveness(answers, interval_seconds=0.02, timeout_seconds=1.0, misses=2)
+    async with bench.supervisor as supervisor:
+        child = await supervisor.start(bench.spec(SERVE, liveness=liveness))
+        hung = bench.pids()[0]
+        os.kill(hung, signal.SIGSTOP)
+        await eventually(lambda: child.restarts == 1 and child.ready)
+        assert not alive(hung)
+    assert re.fullmatch(r"child did not answer for \d s and was killed; starting it again in 0\.1 s", bench.reports[0])
+
+
+async def test_a_child_that_answers_at_last_is_left_alone(bench: Bench) -> None:
+    asked = 0
+
+    async def answers() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked % 3 == 0:
+            return True
+        await asyncio.sleep(60)
+        return True
+
+    liveness = Liveness(answers, interval_seconds=0.01, timeout_seconds=0.02, misses=3)
+    async with bench.supervisor as supervisor:
+        child = await supervisor.start(bench.spec(SERVE, liveness=liveness))
+        await eventually(lambda: asked >= 9)
+        assert child.restarts == 0
+    assert bench.reports == []
+
+
+async def test_a_child_is_not_to_blame_while_nobody_gets_a_turn(bench: Bench) -> None:
+    asked = 0
+
+    async def answers() -> bool:
+        nonlocal asked
+        asked += 1
+        time.sleep(0.3)  # noqa: ASYNC251 - stands for a machine that was suspended meanwhile
+        return False
+
+    liveness = Liveness(answers, interval_seconds=0.01, timeout_seconds=0.1, misses=1, starved_seconds=0.1)
+    async with bench.supervisor as supervisor:
+        child = await supervisor.start(bench.spec(SERVE, liveness=liveness))
+        await eventually(lambda: asked >= 3)
+        assert child.restarts == 0
+    assert bench.reports == []
+
+
 async def test_a_child_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     async with bench.supervisor as supervisor:
         await supervisor.start(bench.spec(DEAF, stop_timeout_seconds=0.2))
@@ -213,7 +273,7 @@ async def test_an_error_within_the_block_leaves_it_unchanged_and_no_child_behind
 
 async def test_stopping_while_a_child_waits_to_be_started_again(bench: Bench) -> None:
     async with bench.supervisor as supervisor:
-        supervisor._backoff = Backoff(first_seconds=60.0, longest_seconds=60.0)
+        supervisor._backoff = Backoff(first_seconds=60.0, longest_after_ready_seconds=60.0, longest_seconds=60.0)
         child = await supervisor.start(bench.spec(SERVE))
         os.kill(bench.pids()[0], signal.SIGKILL)
         await eventually(lambda: bool(bench.reports))
