@@ -1,6 +1,7 @@
 """Envoy's messages read into our words, and our answers written as Envoy's messages."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -8,6 +9,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from endpoint_picker.protos import core_pb2, ext_proc_pb2
 from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
 from envoy_config import names
+from inference_resolution.resolved import HeaderChange
 
 ProcessingRequest = ext_proc_pb2.ProcessingRequest
 ProcessingResponse = ext_proc_pb2.ProcessingResponse
@@ -24,8 +26,8 @@ def read_headers(header_map: core_pb2.HeaderMap) -> dict[str, str]:
     """Return headers by lower-case name; repeated ones are joined by a comma, bytes above ASCII read as Latin-1."""
     headers: dict[str, str] = {}
     for header in header_map.headers:
-        value = header.raw_value.decode("latin-1") or header.value
         key = header.key.lower()
+        value = header.raw_value.decode("latin-1") or header.value
         headers[key] = f"{headers[key]},{value}" if key in headers else value
     return headers
 
@@ -36,12 +38,14 @@ def read_head(message: ProcessingRequest) -> RequestHead:
     method, path, authority = headers.pop(":method", ""), headers.pop(":path", "/"), headers.pop(":authority", "")
     headers.pop(":scheme", None)
     route = virtual_host = ""
-    if _ATTRIBUTES in message.attributes:
-        fields = message.attributes[_ATTRIBUTES].fields
-        if "xds.route_name" in fields:
-            route = fields["xds.route_name"].string_value
-        if "xds.virtual_host_name" in fields:
-            virtual_host = fields["xds.virtual_host_name"].string_value
+    # `get`, because indexing a protobuf map adds what is missing
+    attributes = message.attributes.get(_ATTRIBUTES)
+    if attributes is not None:
+        fields = attributes.fields
+        if (value := fields.get("xds.route_name")) is not None:
+            route = value.string_value
+        if (value := fields.get("xds.virtual_host_name")) is not None:
+            virtual_host = value.string_value
     return RequestHead(
         method=method,
         path=path,
@@ -55,6 +59,8 @@ def read_head(message: ProcessingRequest) -> RequestHead:
 
 def read_subset(message: ProcessingRequest) -> frozenset[str] | None:
     """Return the subset hint: a list, a comma-separated string or a mix of both; None if there is none."""
+    if not message.HasField("metadata_context"):
+        return None
     if names.SUBSET_NAMESPACE not in message.metadata_context.filter_metadata:
         return None
     fields = message.metadata_context.filter_metadata[names.SUBSET_NAMESPACE].fields
@@ -87,51 +93,69 @@ def _set(mutation: ext_proc_pb2.HeaderMutation, name: str, value: str) -> None:
     option.append_action = _OVERWRITE
 
 
-def _fill_struct(target: Struct, values: Mapping[str, str | bool]) -> None:
-    for key, value in values.items():
+def _fill_struct(target: Struct, values: Iterable[tuple[str, str | bool]]) -> None:
+    for key, value in values:
         if isinstance(value, bool):
             target.fields[key].bool_value = value
         else:
             target.fields[key].string_value = value
 
 
-def _change_headers(mutation: ext_proc_pb2.HeaderMutation, forward: Forward) -> None:
-    """Write the backend's changes first, so that none of them can replace a header of ours."""
-    for name, value in forward.changes.set:
+def _change_headers(mutation: ext_proc_pb2.HeaderMutation, changes: HeaderChange) -> None:
+    for name, value in changes.set:
         _set(mutation, name, value)
-    for name, value in forward.changes.add:
+    for name, value in changes.add:
         option = mutation.set_headers.add()
         option.header.key = name
         option.header.raw_value = value.encode("utf-8")
         option.append_action = _APPEND
-    mutation.remove_headers.extend(forward.changes.remove)
-    destination = ",".join(forward.addresses)
-    if destination:
-        _set(mutation, names.DESTINATION_KEY, destination)
-        _set(mutation, "x-envoy-max-retries", str(len(forward.addresses) - 1))
-    if forward.cluster:
-        _set(mutation, names.CLUSTER_HEADER, forward.cluster)
-    _set(mutation, names.ROUTE_HEADER, forward.route)
-    _set(mutation, names.REQUEST_ID_HEADER, forward.request_id)
+    mutation.remove_headers.extend(changes.remove)
 
 
-def _forwarded(common: ext_proc_pb2.CommonResponse, response: ProcessingResponse, forward: Forward) -> None:
+@lru_cache(maxsize=1024)
+def _common_part(
+    route: str, cluster: str, endpoints: int, metadata: tuple[tuple[str, str | bool], ...]
+) -> ProcessingResponse:
+    """Return what the answers of many requests have in common; copied, never changed."""
+    response = ProcessingResponse()
+    common = response.request_body.response
     common.clear_route_cache = True
-    _change_headers(common.header_mutation, forward)
-    lb = {names.DESTINATION_KEY: ",".join(forward.addresses)} if forward.addresses else {}
-    if lb:
-        _fill_struct(response.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value, lb)
-    metadata = forward.metadata or {names.CORRELATION_ID: forward.correlation_id}
+    mutation = common.header_mutation
+    if endpoints:
+        _set(mutation, "x-envoy-max-retries", str(endpoints - 1))
+    if cluster:
+        _set(mutation, names.CLUSTER_HEADER, cluster)
+    _set(mutation, names.ROUTE_HEADER, route)
     _fill_struct(response.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value, metadata)
+    return response
+
+
+def _forwarded(response: ProcessingResponse, forward: Forward) -> ext_proc_pb2.HeaderMutation:
+    """Fill in an answer to a body that sends the request on; return its header changes, which may be added to."""
+    changes = forward.changes  # first, so that none of them can replace a header of ours
+    if changes.set or changes.add or changes.remove:
+        _change_headers(response.request_body.response.header_mutation, changes)
+    response.MergeFrom(_common_part(forward.route, forward.cluster, len(forward.addresses), forward.metadata))
+    mutation = response.request_body.response.header_mutation
+    fields = response.dynamic_metadata.fields
+    if forward.addresses:
+        destination = ",".join(forward.addresses)
+        _set(mutation, names.DESTINATION_KEY, destination)
+        fields[names.LB_NAMESPACE].struct_value.fields[names.DESTINATION_KEY].string_value = destination
+    _set(mutation, names.REQUEST_ID_HEADER, forward.request_id)
+    ours = fields[names.METADATA_NAMESPACE].struct_value.fields
+    ours[names.CORRELATION_ID].string_value = forward.correlation_id
+    return mutation
 
 
 def forward_at_headers(forward: Forward, *, content_length: int | None = None) -> ProcessingResponse:
     """Return the answer to the request headers that sends the request on."""
-    response = ProcessingResponse()
-    common = response.request_headers.response
-    _forwarded(common, response, forward)
+    at_body = ProcessingResponse()
+    mutation = _forwarded(at_body, forward)
     if content_length is not None:
-        _set(common.header_mutation, "content-length", str(content_length))
+        _set(mutation, "content-length", str(content_length))
+    response = ProcessingResponse(dynamic_metadata=at_body.dynamic_metadata)
+    response.request_headers.response.CopyFrom(at_body.request_body.response)
     return response
 
 
@@ -141,12 +165,11 @@ def forward_at_body(forward: Forward, *, sized: bool) -> ProcessingResponse:
     *sized*: the client sent a content-length, which must then be that of a changed body; Envoy refuses a mismatch.
     """
     response = ProcessingResponse()
-    common = response.request_body.response
-    _forwarded(common, response, forward)
+    mutation = _forwarded(response, forward)
     if forward.body is not None:
-        common.body_mutation.body = forward.body
+        response.request_body.response.body_mutation.body = forward.body
         if sized:
-            _set(common.header_mutation, "content-length", str(len(forward.body)))
+            _set(mutation, "content-length", str(len(forward.body)))
     return response
 
 
@@ -178,16 +201,23 @@ def immediate(answer: Answer) -> ProcessingResponse:
     _set(reply.headers, "content-type", "application/json")
     for name, value in answer.headers:
         _set(reply.headers, name, value)
-    metadata = {names.CORRELATION_ID: answer.correlation_id}
-    _fill_struct(response.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value, metadata)
+    ours = response.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value.fields
+    ours[names.CORRELATION_ID].string_value = answer.correlation_id
     return response
 
 
-def go_on_request_headers() -> ProcessingResponse:
-    """Return the answer to request headers that changes nothing."""
+def _nothing_at_request_headers() -> ProcessingResponse:
     response = ProcessingResponse()
     response.request_headers.response.SetInParent()
     return response
+
+
+_GO_ON_REQUEST_HEADERS: Final = _nothing_at_request_headers()
+
+
+def go_on_request_headers() -> ProcessingResponse:
+    """Return the answer to request headers that changes nothing: one message for all, not to be written to."""
+    return _GO_ON_REQUEST_HEADERS
 
 
 def go_on_request_body() -> ProcessingResponse:

@@ -1,6 +1,7 @@
 """The gRPC side of external processing: moves messages between Envoy and sessions, and asks the director."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -117,7 +118,8 @@ class ExternalProcessor:
         try:
             # not `async for`: the iterator would keep the last message, maybe a large body, until a garbage collection
             while isinstance(message := await context.read(), ProcessingRequest):
-                for answer in await self._answers(exchange, message):
+                step = self._received(exchange, message)
+                for answer in await self._decided(exchange, step) if isinstance(step, DecisionWanted) else step:
                     await context.write(answer)
                 if session.request_answered:
                     exchange.sent = True
@@ -130,10 +132,14 @@ class ExternalProcessor:
 
     def _hold(self, exchange: _Exchange, held_bytes: int) -> None:
         """Account for the body that *exchange* holds now."""
-        self._held_bytes += held_bytes - exchange.held_bytes
-        exchange.held_bytes = held_bytes
+        if held_bytes != exchange.held_bytes:
+            self._held_bytes += held_bytes - exchange.held_bytes
+            exchange.held_bytes = held_bytes
 
-    async def _answers(self, exchange: _Exchange, message: ProcessingRequest) -> list[ProcessingResponse]:
+    def _received(
+        self, exchange: _Exchange, message: ProcessingRequest
+    ) -> DecisionWanted | Sequence[ProcessingResponse]:
+        """Give the session one message; return what it wants decided, or the answers to send."""
         session = exchange.session
         try:
             step = session.receive(message)
@@ -141,29 +147,35 @@ class ExternalProcessor:
             if self._held_bytes > self._max_held_bytes and exchange.held_bytes:
                 msg = "The gateway holds as many request bodies as it may; try again."
                 raise PickerOverloaded(msg)  # noqa: TRY301 - answered like every other refusal
-            if isinstance(step, DecisionWanted):
-                return await self._decide(exchange, step)
-            self._note_progress(exchange)
-        except EndpointPickerError as error:
-            if session.request_answered:
-                raise  # too late for an answer; the data plane must not wait for one
-            return self._answer(exchange, error_answer(error))
-        except Exception:  # one stream is the unit that ends here
-            logger.exception("request could not be handled")
-            if session.request_answered:
-                raise
-            msg = "The gateway failed to handle the request."
-            return self._answer(exchange, error_answer(InternalFailure(msg)))
+            if exchange.forward is not None:
+                self._note_progress(exchange)
+        except Exception as error:  # noqa: BLE001 - one stream is the unit that ends here
+            return self._failed(exchange, error)
         return step
 
-    async def _decide(self, exchange: _Exchange, wanted: DecisionWanted) -> list[ProcessingResponse]:
-        if (answer := self._director.answer_early(wanted.head)) is not None:
-            return self._answer(exchange, answer)
-        forward = await self._director.decide(wanted.head, wanted.body)
-        exchange.correlation_id = forward.correlation_id
-        answers = exchange.session.forwarded(forward)
-        exchange.forward = forward
+    async def _decided(self, exchange: _Exchange, wanted: DecisionWanted) -> Sequence[ProcessingResponse]:
+        """Return the answers to a request that is known as far as it will be shown."""
+        try:
+            if (answer := self._director.answer_early(wanted.head)) is not None:
+                return self._answer(exchange, answer)
+            forward = await self._director.decide(wanted.head, wanted.body)
+            exchange.correlation_id = forward.correlation_id
+            answers = exchange.session.forwarded(forward)
+            exchange.forward = forward
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(exchange, error)
         return answers
+
+    def _failed(self, exchange: _Exchange, error: Exception) -> Sequence[ProcessingResponse]:
+        """Return the refusal; raise when it is too late for one, because the data plane must not wait for it."""
+        refused = isinstance(error, EndpointPickerError)
+        if not refused:
+            logger.error("request could not be handled", exc_info=error)
+        if exchange.session.request_answered:
+            raise error
+        if not isinstance(error, EndpointPickerError):
+            error = InternalFailure("The gateway failed to handle the request.")
+        return self._answer(exchange, error_answer(error))
 
     @staticmethod
     def _answer(exchange: _Exchange, answer: Answer) -> list[ProcessingResponse]:
@@ -174,7 +186,7 @@ class ExternalProcessor:
 
     def _note_progress(self, exchange: _Exchange) -> None:
         response = exchange.session.response
-        if exchange.forward is None or not response.body_bytes:
+        if not response.body_bytes:
             return
         if exchange.first_byte is None:
             exchange.first_byte = self._clock()

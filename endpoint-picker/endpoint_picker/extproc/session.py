@@ -18,8 +18,11 @@ end of stream (some releases of Envoy send one for large bodies) changes nothing
 while a request is undecided: `receive` either wants a decision or gives the answers to send.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
+from functools import cached_property
+from typing import Final
 
 from endpoint_picker.domain.errors import InvalidRequest, RequestTooLarge, TooManyHeaders
 from endpoint_picker.domain.usage import Usage
@@ -49,6 +52,9 @@ class BodyMode(IntEnum):
     BUFFERED = 2
     BUFFERED_PARTIAL = 3
     FULL_DUPLEX = 4
+
+
+_BODY_MODES: Final[Mapping[int, BodyMode]] = {mode.value: mode for mode in BodyMode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +95,23 @@ class ExtProcSession:
     def __init__(self, *, max_body_bytes: int, default_mode: BodyMode = BodyMode.FULL_DUPLEX) -> None:
         self._max_body_bytes = max_body_bytes
         self._request_mode = default_mode
-        self._response_mode = BodyMode.NONE
-        self._state = State.HEADERS
-        self._head = RequestHead()
         self._chunks: list[bytes] = []
-        self._body_bytes = 0
-        self._at_headers = False
-        self._trailers = False
-        self._strip = StreamUsageFilter()
-        self._stripping = False
-        self._may_strip = False
-        self._reader: UsageReader | None = None
-        self.response = ResponseFacts()
+
+    # There is one session per request and most see no answer: what it begins with stands here, once.
+    _response_mode = BodyMode.NONE
+    _state = State.HEADERS
+    _head = RequestHead()
+    _body_bytes = 0
+    _at_headers = False
+    _trailers = False
+    _may_strip = False
+    _strip: StreamUsageFilter | None = None
+    _reader: UsageReader | None = None
+
+    @cached_property
+    def response(self) -> ResponseFacts:
+        """What was seen of the answer."""
+        return ResponseFacts()
 
     @property
     def state(self) -> State:
@@ -139,8 +150,9 @@ class ExtProcSession:
             RequestTooLarge: The body exceeds the bound.
         """
         if self._state is State.HEADERS and message.HasField("protocol_config"):
-            self._request_mode = _body_mode(message.protocol_config.request_body_mode)
-            self._response_mode = _body_mode(message.protocol_config.response_body_mode)
+            modes = message.protocol_config
+            self._request_mode = _BODY_MODES.get(modes.request_body_mode, BodyMode.NONE)
+            self._response_mode = _BODY_MODES.get(modes.response_body_mode, BodyMode.NONE)
         match message.WhichOneof("request"):
             case "request_headers":
                 return self._request_headers(message)
@@ -257,12 +269,13 @@ class ExtProcSession:
         self.response.served = messages.read_served(message)
         kind = headers.get("content-type", "")
         self._reader = usage_reader_for(kind)
-        self._stripping = self._may_strip and kind.startswith("text/event-stream")
+        if self._may_strip and kind.startswith("text/event-stream"):
+            self._strip = StreamUsageFilter()
         if message.response_headers.end_of_stream:
             self._complete()
         elif self._response_mode is BodyMode.NONE:
             self.response.complete = True  # as far as it is shown; trailers may follow
-        return [messages.go_on_response_headers(remove=("content-length",) if self._stripping else ())]
+        return [messages.go_on_response_headers(remove=("content-length",) if self._strip is not None else ())]
 
     def _response_body(self, chunk: bytes, *, end: bool) -> list[ProcessingResponse]:
         if self._state is not State.RESPONSE:
@@ -273,7 +286,7 @@ class ExtProcSession:
             self._reader.feed(chunk)
             self.response.usage = self._reader.usage  # a client may leave before the end
         out: bytes | None = None
-        if self._stripping:
+        if self._strip is not None:
             out = self._strip.feed(chunk) + (self._strip.finish() if end else b"")
         if end:
             self._complete()
@@ -285,7 +298,7 @@ class ExtProcSession:
         if self._state is not State.RESPONSE:
             return []
         answers: list[ProcessingResponse] = []
-        rest = self._strip.finish() if self._stripping else b""
+        rest = self._strip.finish() if self._strip is not None else b""
         if rest and self._response_mode is BodyMode.FULL_DUPLEX:
             answers.extend(messages.streamed_response_body(rest, end_of_stream=False))
         self._complete()
@@ -296,7 +309,3 @@ class ExtProcSession:
             self.response.usage = self._reader.finish()
         self.response.complete = True
         self._state = State.DONE
-
-
-def _body_mode(number: int) -> BodyMode:
-    return BodyMode(number) if number in BodyMode.__members__.values() else BodyMode.NONE

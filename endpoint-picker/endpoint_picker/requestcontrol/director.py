@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import takewhile
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
@@ -14,14 +15,14 @@ from endpoint_picker.requestcontrol.body.kinds import BodyKind
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits, ParsedBody
 from endpoint_picker.requestcontrol.body.reading import read_body
 from endpoint_picker.requestcontrol.body.rewriting import rewrite
-from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
+from endpoint_picker.requestcontrol.exchange import NO_CHANGE, Answer, Forward, RequestHead
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from endpoint_picker.requestcontrol.model_list import model_list, model_request
 from endpoint_picker.requestcontrol.ports import Clock, EndpointSource, Observer, Scheduling
 from endpoint_picker.requestcontrol.request_ids import safe_request_id
 from endpoint_picker.requestcontrol.routing import ModelChoice, Routing
 from envoy_config import names
-from inference_resolution.resolved import HeaderChange, ResolvedBackend, ResolvedPool, RouteEntry, ServiceKey
+from inference_resolution.resolved import ResolvedBackend, ResolvedPool, RouteEntry, ServiceKey
 
 LARGE_BODY_BYTES = 1024 * 1024
 """Bodies from this size on are read in a thread."""
@@ -214,8 +215,7 @@ class Director:
             request_id=draft.pending.request_id,
             route=names.picked_route_name(entry, streaming=draft.pending.streaming),
             cluster=target.cluster_name if target is not None else "",
-            metadata={names.CORRELATION_ID: draft.correlation_id},
-            changes=backend.request_headers if backend is not None else HeaderChange(),
+            changes=backend.request_headers if backend is not None else NO_CHANGE,
         )
 
     def _to_pool(self, draft: _Draft, entry: RouteEntry, backend: ResolvedBackend, pool: ResolvedPool) -> Forward:
@@ -231,24 +231,14 @@ class Director:
         self._ledger.place(draft.correlation_id, decision.addresses[0], request.prompt_tokens, expected, self._clock())
         self._observer.began(draft.correlation_id, request.model)
         self._recent.append((request, decision))
-        metadata: dict[str, str | bool] = {
-            names.CORRELATION_ID: draft.correlation_id,
-            names.MODEL: request.model,
-            names.TARGET_MODEL: request.target_model,
-            names.POOL: pool.key.cluster_name,
-        }
-        if strip:
-            metadata[names.INCLUDE_USAGE_ADDED] = True
-        if (value := _header_value(request.model)) != "":
-            metadata[names.MODEL_RESPONSE_VALUE] = value
         return Forward(
             correlation_id=draft.correlation_id,
             request_id=request.request_id,
             route=names.picked_route_name(entry, streaming=draft.pending.streaming),
-            cluster=pool.key.cluster_name,
+            cluster=pending.pool,
             addresses=decision.addresses,
             body=new_body,
-            metadata=metadata,
+            metadata=_metadata(request.model, request.target_model, pending.pool, strip=strip),
             changes=backend.request_headers,
             strip_usage=strip,
             decision=decision,
@@ -436,6 +426,21 @@ def _priority(headers: Mapping[str, str], pool: ResolvedPool, default: int) -> i
         if objective is not None:
             return pool.objectives.get(objective, 0)
     return default
+
+
+@lru_cache(maxsize=1024)
+def _metadata(model: str, target_model: str, pool: str, *, strip: bool) -> tuple[tuple[str, str | bool], ...]:
+    """Return what later stages of the data plane are told of a request."""
+    metadata: list[tuple[str, str | bool]] = [
+        (names.MODEL, model),
+        (names.TARGET_MODEL, target_model),
+        (names.POOL, pool),
+    ]
+    if strip:
+        metadata.append((names.INCLUDE_USAGE_ADDED, True))
+    if value := _header_value(model):
+        metadata.append((names.MODEL_RESPONSE_VALUE, value))
+    return tuple(metadata)
 
 
 def _header_value(model: str) -> str:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from endpoint_picker.domain.request import SchedulingDecision
 from inference_resolution.resolved import HeaderChange
+
+NO_CHANGE: Final = HeaderChange()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Forward:
         cluster: Cluster to dial; empty where the route needs none.
         addresses: Ordered endpoints; empty for a Service.
         body: New body; None: as it came.
-        metadata: Strings and flags for later stages of the data plane.
+        metadata: Names with strings and flags for later stages of the data plane; the correlation id goes with them.
         changes: Header changes of the chosen backend.
         strip_usage: Whether the picker added ``include_usage``, so that the extra event must be taken out again.
         decision: How the endpoints were chosen; None for a Service.
@@ -53,8 +56,8 @@ class Forward:
     cluster: str
     addresses: tuple[str, ...] = ()
     body: bytes | None = None
-    metadata: Mapping[str, str | bool] = field(default_factory=dict)
-    changes: HeaderChange = field(default_factory=HeaderChange)
+    metadata: tuple[tuple[str, str | bool], ...] = ()
+    changes: HeaderChange = NO_CHANGE
     strip_usage: bool = False
     decision: SchedulingDecision | None = None
 

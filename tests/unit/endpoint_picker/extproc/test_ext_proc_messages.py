@@ -88,7 +88,7 @@ def test_a_backends_changes_come_before_ours() -> None:
 
 
 def test_flags_and_texts_become_metadata() -> None:
-    forward = replace(FORWARD, metadata={"text": "1", "flag": True}, addresses=())
+    forward = replace(FORWARD, metadata=(("text", "1"), ("flag", True)), addresses=())
     fields = messages.forward_at_headers(forward).dynamic_metadata.fields
     own = fields[names.METADATA_NAMESPACE].struct_value.fields
     assert (own["text"].string_value, own["flag"].bool_value) == ("1", True)
@@ -108,3 +108,15 @@ def test_a_response_chunk_is_left_emptied_or_replaced(chunk: bytes | None) -> No
     assert common.HasField("body_mutation") == (chunk is not None)
     assert common.body_mutation.clear_body == (chunk == b"")
     assert common.body_mutation.body == (chunk or b"")
+
+
+def test_answers_that_have_much_in_common_share_nothing_that_changes() -> None:
+    first = messages.forward_at_body(replace(FORWARD, body=b"{}"), sized=True)
+    first.request_body.response.header_mutation.set_headers[0].header.raw_value = b"spoilt"
+    second = messages.forward_at_body(replace(FORWARD, correlation_id="c-2", request_id="req-2"), sized=True)
+    headers = {h.header.key: h.header.raw_value for h in second.request_body.response.header_mutation.set_headers}
+    assert b"spoilt" not in headers.values()
+    assert headers["x-request-id"] == b"req-2"
+    assert "content-length" not in headers
+    ours = second.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value.fields
+    assert ours[names.CORRELATION_ID].string_value == "c-2"

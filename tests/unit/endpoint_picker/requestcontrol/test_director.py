@@ -117,14 +117,14 @@ def test_the_way_to_a_pool() -> None:
     forward = decide(world, head=world.head(x_request_id="client-1"))
     assert (forward.cluster, forward.addresses) == (POOL.cluster_name, ("10.0.0.1:80", "10.0.0.2:80"))
     assert (forward.request_id, forward.body, forward.strip_usage) == ("client-1", None, False)
-    assert forward.metadata[names.MODEL] == "m"
+    assert dict(forward.metadata)[names.MODEL] == "m"
     assert world.ledger.address_of(forward.correlation_id) == "10.0.0.1:80"
 
 
 def test_usage_is_asked_for_on_streams_whose_client_did_not() -> None:
     forward = decide(World(), chat(stream=True))
     assert json.loads(forward.body or b"{}")["stream_options"] == {"include_usage": True}
-    assert (forward.strip_usage, forward.metadata[names.INCLUDE_USAGE_ADDED]) == (True, True)
+    assert (forward.strip_usage, dict(forward.metadata)[names.INCLUDE_USAGE_ADDED]) == (True, True)
     asked = decide(World(), chat(stream=True, stream_options={"include_usage": True}))
     assert (asked.body, asked.strip_usage) == (None, False)
 
@@ -135,8 +135,8 @@ def test_an_unsafe_request_id_is_replaced() -> None:
 
 
 def test_a_model_name_unfit_for_a_header_stays_out_of_it() -> None:
-    assert names.MODEL_RESPONSE_VALUE not in decide(World(), chat("é")).metadata
-    assert decide(World(), chat("m")).metadata[names.MODEL_RESPONSE_VALUE] == "m"
+    assert names.MODEL_RESPONSE_VALUE not in dict(decide(World(), chat("é")).metadata)
+    assert dict(decide(World(), chat("m")).metadata)[names.MODEL_RESPONSE_VALUE] == "m"
 
 
 def test_a_large_body_is_decided_like_a_small_one() -> None:
