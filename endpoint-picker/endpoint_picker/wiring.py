@@ -167,6 +167,7 @@ class Picker:
             wall_clock=time.time,
         )
         self._health = HealthService()
+        self._serving = False
         self._draining = False
         self._unverified = True
 
@@ -191,9 +192,11 @@ class Picker:
                     state=self._state.page,
                 )
             )
+            # Envoy may be waiting for a picker: one that knows no route yet would refuse what it is asked at once
+            await self._take_over(self._loaded)
             server = await self._start_grpc()
             stack.push_async_callback(server.stop, 0)
-            await self._take_over(self._loaded)
+            self._serving = True
             logger.info(
                 "endpoint picker ready",
                 extra={"pools": len(self._resolution.pools), "files": len(self._loaded.files)},
@@ -378,7 +381,7 @@ class Picker:
     def _not_ready_reason(self) -> str:
         if self._draining:
             return "draining"
-        return "" if self._state.synced else "no configuration taken over yet"
+        return "" if self._serving and self._state.synced else "no configuration taken over yet"
 
     def _metrics_page(self) -> bytes:
         self._metrics.set_prefix_index_size(len(self._prefixes))

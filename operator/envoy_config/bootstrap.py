@@ -11,7 +11,8 @@ def _pipe(path: str) -> Json:
 
 def _picker_cluster(name: str, settings: EnvoySettings) -> Json:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    limits = {"max_connections": 1_000_000, "max_pending_requests": 1_000_000, "max_requests": 1_000_000}
+    kinds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    limits = dict.fromkeys(kinds, 1_000_000)
     endpoint = {"endpoint": {"address": {"pipe": {"path": f"{settings.directory}/{names.PICKER_SOCKET}"}}}}
     return {
         "name": name,

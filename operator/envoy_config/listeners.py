@@ -6,6 +6,7 @@ from envoy_config import names, unstable
 from envoy_config.answer_filter import lua_filter
 from envoy_config.fields import Json, duration, extension, file_source, socket_address, typed
 from envoy_config.local_replies import local_reply_config
+from envoy_config.picker_service import picker_service
 from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
 from inference_api.names import INTERNAL_HEADER_PREFIXES
 
@@ -29,10 +30,6 @@ _CLIENT_CONTROLS = (
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-internal",
 )
-
-
-def _picker_service(**fields: object) -> Json:
-    return {"envoy_grpc": {"cluster_name": names.PICKER_CLUSTER}, **fields}
 
 
 def _access_log(log_name: str) -> Json:
@@ -69,7 +66,7 @@ def _ext_proc(settings: EnvoySettings) -> Json:
     return extension(
         "envoy.filters.http.ext_proc",
         "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
-        grpc_service=_picker_service(initial_metadata=[{"key": names.PROFILE_METADATA, "value": names.OWN_PROFILE}]),
+        grpc_service=picker_service(waits=True),
         failure_mode_allow=False,
         status_on_error={"code": 503},
         message_timeout=duration(settings.message_timeout_seconds),

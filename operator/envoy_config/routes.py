@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from envoy_config import names
 from envoy_config.fields import Json, duration, typed
+from envoy_config.picker_service import picker_service
 from envoy_config.settings import EnvoySettings, UsageSource
 from inference_resolution.resolved import (
     FailureMode,
@@ -347,7 +348,7 @@ class RouteTable:
                 "host_selection_retry_max_attempts": 3,
             },
         }
-        overrides: Json = {"failure_mode_allow": True}
+        overrides: Json = {"failure_mode_allow": True, "grpc_service": picker_service(waits=False)}
         if self._settings.usage is UsageSource.PICKER:
             overrides["processing_mode"] = {"response_header_mode": "SKIP", "request_body_mode": "BUFFERED"}
         return {

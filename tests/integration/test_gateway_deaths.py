@@ -1,4 +1,4 @@
-"""Answers under way outlive the picker, and what a dead Envoy never reported leaves the ledger in time."""
+"""Answers outlive the picker, requests wait for the next one, and what a dead Envoy never reported is forgotten."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from envoy_config import names
 from integration.model_servers import HeldServer, held_server
 from integration.resources import inference_model, pool_with
 from integration.standalone import StandaloneGateway, chat, eventually
@@ -70,6 +71,35 @@ async def test_streams_outlive_their_picker_and_the_next_one_counts_them(site: S
         assert (entry["prompt_tokens"], entry["completion_tokens"]) == (11, 2)
     assert await site.gateway.metric("inference_objective_output_tokens_count") == streams
     assert await site.gateway.in_flight() == 0
+
+
+async def test_requests_wait_for_a_picker_that_is_away_for_a_moment(site: Site) -> None:
+    site.held.release.set()
+    socket = site.gateway.folder / names.PICKER_SOCKET
+    away = socket.with_name("away")
+    site.gateway.kill_envoy()
+    socket.rename(away)
+    await site.gateway.start_envoy()
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(site.gateway.chat("model", content="x" * size)) for size in (1, 100_000) * 20]
+        await eventually(lambda: has_retried(site))
+        away.rename(socket)
+    assert {task.result().status for task in waiting} == {200}
+
+
+async def has_retried(site: Site) -> bool:
+    """Whether Envoy has asked in vain for a picker."""
+    return await site.gateway.envoy_stat(f"cluster.{names.PICKER_CLUSTER}.upstream_rq_retry") > 20
+
+
+async def test_a_picker_that_comes_back_is_asked_only_when_it_knows_the_routes(site: Site) -> None:
+    site.held.release.set()
+    site.gateway.kill_picker()
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(site.gateway.chat("model")) for _ in range(200)]
+        await site.gateway.start_picker()
+    statuses = {task.result().status for task in waiting}
+    assert statuses - {503} == {200}  # on a slow machine some waited too long, which they may try again
 
 
 @pytest.mark.parametrize("hold_headers", [True, False], ids=["before-the-first-byte", "after-it"])

@@ -214,7 +214,9 @@ def test_direct_answers(given: Any, status: int) -> None:
 def test_a_pool_that_fails_open_is_dialled_without_the_picker() -> None:
     given = client_facing(entry(rule(OPEN)))
     override = given["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["overrides"]
-    assert override == {"failure_mode_allow": True}
+    assert set(override) == {"failure_mode_allow", "grpc_service"}
+    assert override["failure_mode_allow"] is True
+    assert "retry_policy" not in override["grpc_service"]  # it has another way and does not wait for the picker
     assert [c["name"] for c in given["route"]["weighted_clusters"]["clusters"]] == [
         OPEN.cluster_name + names.OPEN_SUFFIX
     ]
