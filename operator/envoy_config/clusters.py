@@ -133,6 +133,7 @@ def _cluster(name: str, endpoints_of: str, settings: EnvoySettings, policy: Json
             "eds_config": file_source(f"{settings.directory}/{names.endpoints_file(endpoints_of)}"),
         },
         load_balancing_policy=policy,
+        per_connection_buffer_limit_bytes=settings.connection_buffer_bytes,
         circuit_breakers={
             "thresholds": [
                 {

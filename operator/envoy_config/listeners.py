@@ -178,6 +178,6 @@ def listener(name: str, address: ListenAddress, settings: EnvoySettings) -> Json
         "envoy.config.listener.v3.Listener",
         name=name,
         address=socket_address(address.host, address.port),
-        per_connection_buffer_limit_bytes=settings.body_buffer_bytes,
+        per_connection_buffer_limit_bytes=settings.connection_buffer_bytes,
         filter_chains=[{"filters": [_connection_manager(name, settings)]}],
     )

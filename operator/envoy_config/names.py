@@ -74,6 +74,10 @@ PROGRESS_SECONDS: Final = 10.0
 PICKER_CLUSTER: Final = "inference-gateway/endpoint-picker"
 ACCESS_LOG_CLUSTER: Final = "inference-gateway/access-log"
 """The same socket on a connection of its own: request bodies must not hold up log entries."""
+NO_BACKEND_CLUSTER: Final = "inference-gateway/no-backend"
+"""Does not exist: where a reference to a backend leads that is invalid; 500."""
+NO_DECISION_CLUSTER: Final = "inference-gateway/no-decision"
+"""Does not exist: where requests end that no picker answered and nobody else may place; 503."""
 OPEN_SUFFIX: Final = "#open"
 """Ends the name of the cluster that serves a FailOpen pool when no picker answers."""
 

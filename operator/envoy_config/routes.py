@@ -156,7 +156,7 @@ def _cluster_without_picker(backend: ResolvedBackend) -> str:
     """Return the cluster that serves *backend* when Envoy chooses alone; one that does not exist gives 500."""
     match backend.target:
         case None:
-            return "inference-gateway/invalid-backend"
+            return names.NO_BACKEND_CLUSTER
         case PoolKey() as pool:
             return pool.cluster_name + names.OPEN_SUFFIX
         case service:
@@ -327,11 +327,22 @@ class RouteTable:
         modes = {self._pools[key].failure_mode for key in keys if key in self._pools}
         return modes == {FailureMode.FAIL_OPEN} and (entry.models is None or len(keys) == 1)
 
+    def _refusal(self, cluster: str, code: str) -> Json:
+        """Return an action that answers with *code*: it leads to a cluster that does not exist.
+
+        A direct response would say it more plainly, but Envoy knows no body limit for those: the picker's filter could
+        not hold a body larger than the connection's buffer.
+        """
+        return {
+            "route": {"cluster": cluster, "cluster_not_found_response_code": code},
+            "request_body_buffer_limit": self._settings.body_buffer_bytes,
+        }
+
     def _fallback(self, host: VirtualHost, entry: RouteEntry) -> Json:
         if not any(backend.weight > 0 for backend in entry.rule.backends):
-            return {"direct_response": {"status": 500}}
+            return self._refusal(names.NO_BACKEND_CLUSTER, "INTERNAL_SERVER_ERROR")
         if not self._fails_open(host, entry):
-            return {"direct_response": {"status": 503}}
+            return self._refusal(names.NO_DECISION_CLUSTER, "SERVICE_UNAVAILABLE")
         action: Json = {
             **_weighted_clusters(entry.rule),
             **_timeouts(entry.rule),

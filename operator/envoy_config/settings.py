@@ -6,6 +6,7 @@ from typing import Final
 
 _BODY_GROWTH_BYTES: Final = 64 * 1024
 """A target model's longer name and the options the picker adds need far less."""
+_CONNECTION_BUFFER_BYTES: Final = 256 * 1024
 
 
 class UsageSource(StrEnum):
@@ -69,3 +70,12 @@ class EnvoySettings:
     def body_buffer_bytes(self) -> int:
         """What Envoy holds of a body: the largest one, and what the picker may add to it."""
         return self.max_body_bytes + _BODY_GROWTH_BYTES
+
+    @property
+    def connection_buffer_bytes(self) -> int:
+        """What Envoy holds of a connection whose other end is slow, towards clients and towards model servers.
+
+        A slow reader costs this much twice, once on each side. Bodies that the picker has to see are held up to
+        `body_buffer_bytes` by their routes.
+        """
+        return min(_CONNECTION_BUFFER_BYTES, self.body_buffer_bytes)

@@ -21,6 +21,8 @@ ENTRIES = (
     entry(rule(SERVICE, None, name="b", request_headers=HeaderChange(set=(("x", "%"),))), RouteMatch(path="/b")),
 )
 
+ABSENT = {names.NO_BACKEND_CLUSTER, names.NO_DECISION_CLUSTER}
+
 
 def named_clusters(value: object) -> Iterator[str]:
     if isinstance(value, dict):
@@ -63,14 +65,14 @@ def test_versions_follow_content() -> None:
 def test_every_cluster_that_a_route_names_has_an_endpoint_file() -> None:
     found = files(*ENTRIES)
     clusters = {cluster["name"] for cluster in found[names.CLUSTERS_FILE]["resources"]}  # type: ignore[attr-defined]
-    named = set(named_clusters(found[names.routes_file("http")])) - {"inference-gateway/invalid-backend"}
+    named = set(named_clusters(found[names.routes_file("http")])) - ABSENT
     assert named <= clusters
     assert {names.endpoints_file(cluster.removesuffix(names.OPEN_SUFFIX)) for cluster in clusters} <= set(found)
 
 
 def test_no_client_facing_route_of_a_pool_that_fails_close_has_a_cluster() -> None:
     found = files(entry(rule(CLOSED)), entry(rule(CLOSED, OPEN, name="two"), RouteMatch(path="/b")))
-    assert list(named_clusters(found[names.routes_file("http")])) == []
+    assert set(named_clusters(found[names.routes_file("http")])) == {names.NO_DECISION_CLUSTER}
 
 
 def test_a_pools_credential_stands_in_its_secret_file_only() -> None:
@@ -137,6 +139,15 @@ def test_a_picked_cluster_never_dials_what_is_not_in_the_list_and_fail_open_adds
         assert fallback["typed_config"]["fallback_policy"] == "NO_FALLBACK"
     assert policy(OPEN.cluster_name + names.OPEN_SUFFIX)["name"].endswith(".least_request")
     assert CLOSED.cluster_name + names.OPEN_SUFFIX not in clusters
+
+
+def test_a_slow_reader_is_held_no_more_for_than_a_small_buffer_on_either_side() -> None:
+    found: Any = files(*ENTRIES)
+    limits = [r["per_connection_buffer_limit_bytes"] for r in found[names.CLUSTERS_FILE]["resources"]]
+    limits += [r["per_connection_buffer_limit_bytes"] for r in found[names.LISTENERS_FILE]["resources"]]
+    assert max(limits) <= 256 * 1024
+    tiny: Any = files(*ENTRIES, max_body_bytes=1024)[names.LISTENERS_FILE]["resources"][0]
+    assert tiny["per_connection_buffer_limit_bytes"] < 128 * 1024
 
 
 def test_both_clusters_of_a_pool_that_fails_open_share_its_endpoint_file() -> None:

@@ -195,19 +195,32 @@ def weighted(*backends: tuple[Any, int]) -> ResolvedRule:
     return ResolvedRule("w", tuple(ResolvedBackend(target, weight) for target, weight in backends))
 
 
+REFUSED = {"cluster": names.NO_DECISION_CLUSTER, "cluster_not_found_response_code": "SERVICE_UNAVAILABLE"}
+BACKENDLESS = {"cluster": names.NO_BACKEND_CLUSTER, "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR"}
+
+
 @pytest.mark.parametrize(
-    ("given", "status"),
+    ("given", "action"),
     [
-        pytest.param(entry(rule(CLOSED)), 503, id="fail-close"),
-        pytest.param(entry(rule(OPEN, CLOSED)), 503, id="one-of-two-fails-close"),
-        pytest.param(entry(rule()), 500, id="no-backend"),
-        pytest.param(entry(weighted((SERVICE, 0))), 500, id="no-weight"),
-        pytest.param(entry(weighted((OPEN, 0))), 500, id="no-weight-on-a-pool"),
+        pytest.param(entry(rule(CLOSED)), REFUSED, id="fail-close"),
+        pytest.param(entry(rule(OPEN, CLOSED)), REFUSED, id="one-of-two-fails-close"),
+        pytest.param(entry(weighted((OPEN, 0))), BACKENDLESS, id="no-weight-on-a-pool"),
     ],
 )
-def test_direct_answers(given: Any, status: int) -> None:
+def test_a_request_that_no_picker_answered_meets_a_cluster_that_does_not_exist(
+    given: Any, action: dict[str, str]
+) -> None:
+    found = client_facing(given, max_body_bytes=1_000_000)
+    assert found["route"] == action
+    assert found["request_body_buffer_limit"] > 1_000_000  # else the picker would see no larger body
+
+
+@pytest.mark.parametrize(
+    "given", [pytest.param(entry(rule()), id="no-backend"), pytest.param(entry(weighted((SERVICE, 0))), id="no-weight")]
+)
+def test_a_rule_without_backends_answers_500_by_itself(given: Any) -> None:
     found = client_facing(given)
-    assert found["direct_response"] == {"status": status}
+    assert found["direct_response"] == {"status": 500}
     assert "route" not in found
 
 
@@ -232,9 +245,9 @@ def test_pools_told_apart_by_the_body_do_not_fail_open_between_each_other() -> N
     one = entry(rule(OPEN, name="a"), models=frozenset({"a"}))
     other = entry(rule(CLOSED, name="b"))
     found = {route["name"]: route for route in routes(one, other)}
-    assert found["a/0"]["direct_response"] == {"status": 503}
+    assert found["a/0"]["route"] == REFUSED
     alone = entry(rule(OPEN, name="a"), models=frozenset({"a"}))
-    assert "route" in client_facing(alone)
+    assert "weighted_clusters" in client_facing(alone)["route"]
 
 
 def test_a_service_rule_splits_by_weight_and_an_invalid_reference_takes_its_share() -> None:
@@ -246,7 +259,7 @@ def test_a_service_rule_splits_by_weight_and_an_invalid_reference_takes_its_shar
     clusters = given["route"]["weighted_clusters"]["clusters"]
     assert [(c["name"], c["weight"]) for c in clusters] == [
         (SERVICE.cluster_name, 3),
-        ("inference-gateway/invalid-backend", 1),
+        (names.NO_BACKEND_CLUSTER, 1),
     ]
     assert clusters[0]["request_headers_to_remove"] == ["y"]
     assert given["route"]["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR"
