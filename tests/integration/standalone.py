@@ -248,6 +248,24 @@ class StandaloneGateway:
 
         await eventually(idle, what="requests stayed in the ledger")
 
+    async def quiet(self) -> None:
+        """Wait until nothing is under way: no entry in the ledger, no request inside Envoy on either side."""
+        await self.settled()
+
+        async def idle() -> bool:
+            page = json.loads(await self.envoy_page("/stats?format=json&filter=rq_active$"))
+            ours = ("cluster.inference-gateway/", "http.admin.")
+            return not any(s["value"] for s in page["stats"] if "name" in s and not s["name"].startswith(ours))
+
+        await eventually(idle, what="requests stayed in Envoy")
+        endpoints = [endpoint for pool in (await self.debug_state())["pools"] for endpoint in pool["endpoints"]]
+        assert [endpoint for endpoint in endpoints if endpoint["in_flight"]] == []
+
+    def resident_bytes(self, name: str) -> int:
+        """Memory of a process, ``envoy`` or ``picker``."""
+        status = Path(f"/proc/{self._processes[name].pid}/status").read_text(encoding="utf-8")
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
     async def envoy_page(self, path: str, *, method: str = "GET") -> str:
         """A page of Envoy's admin interface."""
         connector = aiohttp.UnixConnector(str(self.folder / names.ADMIN_SOCKET))
