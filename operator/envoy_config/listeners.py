@@ -52,13 +52,24 @@ def _access_log(log_name: str) -> Json:
                 tag("body_us", "%COMMON_DURATION(US_RX_BODY_BEG:US_RX_END:us)%"),
                 tag("flags", "%RESPONSE_FLAGS%"),
                 tag("host", "%UPSTREAM_HOST%"),
-                tag("details", "%RESPONSE_CODE_DETAILS%"),
-                tag("route", "%ROUTE_NAME%"),
             ],
         },
         additional_request_headers_to_log=[names.REQUEST_ID_HEADER],
         additional_response_headers_to_log=["content-type"],
     )
+
+
+def _only_failed_attempts() -> Json:
+    """Return the filter of the attempt log: the end of the request tells of the attempt that answered it."""
+
+    def status(operator: str, code: int) -> Json:
+        value = {"default_value": code, "runtime_key": "inferencegateway.attempt_status"}
+        return {"status_code_filter": {"comparison": {"op": operator, "value": value}}}
+
+    failed = [status("GE", 500), status("EQ", 429), status("EQ", 0), {"response_flag_filter": {}}]
+    return {
+        "and_filter": {"filters": [{"log_type_filter": {"types": ["UpstreamEnd"]}}, {"or_filter": {"filters": failed}}]}
+    }
 
 
 def _ext_proc(settings: EnvoySettings) -> Json:
@@ -109,8 +120,7 @@ def _http_filters(settings: EnvoySettings) -> list[Json]:
             upstream_log=[
                 {
                     **_access_log(names.ATTEMPT_LOG),
-                    # the end of an attempt says enough; its begin would be a third message per request
-                    "filter": {"log_type_filter": {"types": ["UpstreamEnd"]}},
+                    "filter": _only_failed_attempts(),
                 }
             ],
             upstream_log_options={"flush_upstream_log_on_upstream_stream": True},

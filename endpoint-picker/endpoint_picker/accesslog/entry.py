@@ -2,7 +2,7 @@
 
     log                          entry written                  read as
     inference-gateway.attempt    when an endpoint is dialled    Attempt, live
-    inference-gateway.attempt    when the attempt has ended     Attempt
+    inference-gateway.attempt    when an attempt has failed     Attempt
     inference-gateway.request    periodically, while it runs    Attempt, live: its progress
     inference-gateway.request    when the request has ended     CompletedRequest
     any other, or at its start                                  nothing
@@ -40,8 +40,6 @@ BODY_TAG: Final = "body_us"
 """From the first byte of the answer's body to the last."""
 FLAGS_TAG: Final = "flags"
 HOST_TAG: Final = "host"
-DETAILS_TAG: Final = "details"
-ROUTE_TAG: Final = "route"
 
 _MAX_SECONDS: Final = 1e9
 _ABSENT: Final = "-"
@@ -141,7 +139,7 @@ def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.Acc
     metadata = _own_metadata(common)
     flags = _flags(common, tags)
     status = response.response_code.value
-    details = _tag(tags, DETAILS_TAG) or response.response_code_details
+    details = response.response_code_details
     path = request.path.partition("?")[0]
     original_path = request.original_path.partition("?")[0]
     return CompletedRequest(
@@ -149,7 +147,7 @@ def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.Acc
         request_id=_request_id(request),
         method=_METHODS.get(request.request_method, ""),
         path=original_path or path,
-        route=_tag(tags, ROUTE_TAG) or common.route_name,
+        route=common.route_name,
         cluster=common.upstream_cluster,
         address=_address(common, tags) if _answered_by_endpoint(status, details) else "",
         attempts=common.upstream_request_attempt_count,
@@ -165,6 +163,7 @@ def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.Acc
         ttft_seconds=_tag_seconds(tags, TTFT_TAG),
         duration_seconds=_duration(common) or 0.0,
         body_seconds=_tag_seconds(tags, BODY_TAG),
+        attempt_first_byte_seconds=_tag_seconds(tags, ATTEMPT_FIRST_BYTE_TAG),
         request_bytes=request.request_body_bytes,
         response_bytes=response.response_body_bytes,
         started_at=_started_at(common),

@@ -68,6 +68,7 @@ class CompletedRequest:
         ttft_seconds: From the request's start to the first body byte or token; None: there was none.
         duration_seconds: From the request's start to its end.
         body_seconds: From the first body byte to the last; None: there was no body.
+        attempt_first_byte_seconds: From the start of the attempt that answered to the first body byte; None: as above.
         request_bytes: Size of the request body.
         response_bytes: Size of the response body.
         started_at: Start, seconds since the epoch.
@@ -94,6 +95,7 @@ class CompletedRequest:
     ttft_seconds: float | None = None
     duration_seconds: float = 0.0
     body_seconds: float | None = None
+    attempt_first_byte_seconds: float | None = None
     request_bytes: int = 0
     response_bytes: int = 0
     started_at: float = 0.0
@@ -113,7 +115,29 @@ class CompletedRequest:
             return False
         return self.status == 0 or self.status >= 500 or bool(_BROKEN_FLAGS.intersection(self.flags.split(",")))
 
+    @property
+    def answered_attempt(self) -> Attempt | None:
+        """The attempt that answered the request; None where there is none, or where it is reported by itself.
 
+        The data plane reports an attempt by itself that gave no answer, a server error, 429, or a broken answer.
+        """
+        if not self.address or not 0 < self.status < 500 or self.status == _TOO_MANY_REQUESTS:
+            return None
+        if self.flags and not _CLIENT_FLAGS.issuperset(self.flags.split(",")):
+            return None
+        return Attempt(
+            self.request_id,
+            self.address,
+            self.status,
+            started=self.ttft_seconds is not None,
+            first_byte_seconds=self.attempt_first_byte_seconds,
+            duration_seconds=self.duration_seconds,
+        )
+
+
+_TOO_MANY_REQUESTS = 429
+# Envoy: the client closed or reset; says nothing of the endpoint.
+_CLIENT_FLAGS = frozenset({"DC", "DR"})
 # Envoy: the connection failed, was cut, timed out, was reset or broke the protocol. Set after the headers were sent,
 # they mean a status that was fine and an answer that was not whole.
 _BROKEN_FLAGS = frozenset({"UC", "UF", "UPE", "UR", "UT", "SI", "LR", "DT", "UMSDR", "OM"})

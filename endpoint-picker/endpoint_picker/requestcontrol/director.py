@@ -369,6 +369,9 @@ class Director:
             completed = _completed_with(completed, pending)
         else:
             self._observer.stranger_ended()
+        if (attempt := completed.answered_attempt) is not None:
+            self._observer.attempted(attempt)
+            self._endpoints.attempted(attempt)
         self._observer.completed(completed)
 
     def _release_early_leaver(self, completed: CompletedRequest) -> None:

@@ -59,9 +59,8 @@ def test_a_completed_request_carries_everything() -> None:
         tags={
             "ttft_us": "127000",
             "body_us": "100500",
-            "details": "via_upstream",
             "flags": "-",
-            "route": "httproute/ns/r/0",
+            "attempt_first_byte_us": "90000",
         },
         metadata={
             "correlation-id": "c-1",
@@ -74,6 +73,8 @@ def test_a_completed_request_carries_everything() -> None:
     )
     common = made.common_properties
     common.upstream_cluster = "pool_a"
+    common.route_name = "httproute/ns/r/0"
+    made.response.response_code_details = "via_upstream"
     common.upstream_request_attempt_count = 2
     common.start_time.FromMilliseconds(1_700_000_000_500)
     made.request.request_method = core.POST
@@ -100,6 +101,7 @@ def test_a_completed_request_carries_everything() -> None:
         ttft_seconds=pytest.approx(0.127),
         duration_seconds=pytest.approx(0.25),
         body_seconds=pytest.approx(0.1005),
+        attempt_first_byte_seconds=pytest.approx(0.09),
         request_bytes=300,
         response_bytes=900,
         started_at=pytest.approx(1_700_000_000.5),
@@ -199,7 +201,9 @@ def test_progress_says_whether_the_answer_has_begun(started: bool) -> None:
     ],
 )
 def test_only_an_endpoint_that_answered_served(status: int | None, details: str, expected: str) -> None:
-    assert completed(entry(status=status, tags={"details": details})).address == expected
+    made = entry(status=status)
+    made.response.response_code_details = details
+    assert completed(made).address == expected
 
 
 def test_a_status_that_was_never_sent_is_zero() -> None:
@@ -345,7 +349,7 @@ def test_an_unknown_method_is_empty(method: int) -> None:
     st.sampled_from([REQUEST, ATTEMPT, ""]),
     st.integers(min_value=0, max_value=20),
     st.dictionaries(
-        st.sampled_from(["ttft_us", "body_us", "flags", "host", "details", "attempt_first_byte_us"]),
+        st.sampled_from(["ttft_us", "body_us", "flags", "host", "attempt_first_byte_us"]),
         st.sampled_from(["", "-", "nan", "DC", "1", "10.0.0.1:1", "\u2603", "9" * 400]),
     ),
     st.dictionaries(

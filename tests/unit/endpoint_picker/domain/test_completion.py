@@ -1,5 +1,8 @@
 """A completed request knows whether it failed and how fast its tokens came; the client's leaving is no failure."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
@@ -52,3 +55,33 @@ def test_time_per_output_token(
 )
 def test_attempt_failed(attempt: Attempt, failed: bool) -> None:
     assert attempt.failed is failed
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({}, True, id="answered"),
+        pytest.param({"status": 404}, True, id="the-client-erred"),
+        pytest.param({"flags": "DC", "client_gone": True}, True, id="the-client-left-in-the-middle"),
+        pytest.param({"flags": "DR,DC"}, True, id="both-flags-of-the-client"),
+        pytest.param({"address": ""}, False, id="nobody-answered"),
+        pytest.param({"status": 0}, False, id="no-status"),
+        pytest.param({"status": 429}, False, id="429-is-reported-by-itself"),
+        pytest.param({"status": 503}, False, id="503-is-reported-by-itself"),
+        pytest.param({"flags": "UPE"}, False, id="broken-is-reported-by-itself"),
+        pytest.param({"flags": "DC,UC"}, False, id="broken-while-the-client-left"),
+    ],
+)
+def test_the_end_of_a_request_tells_of_the_attempt_that_answered_it(changes: dict[str, Any], told: bool) -> None:
+    request = CompletedRequest(
+        request_id="r", address="10.0.0.1:80", status=200, ttft_seconds=0.2, duration_seconds=1.0
+    )
+    attempt = replace(request, **changes).answered_attempt
+    assert (attempt is not None) == told
+    if attempt is not None:
+        assert (attempt.request_id, attempt.address, attempt.started, attempt.failed) == (
+            "r",
+            "10.0.0.1:80",
+            True,
+            False,
+        )
