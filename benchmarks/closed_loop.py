@@ -2,56 +2,48 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import Final
+from itertools import islice
 
-import aiohttp
-
-from benchmarks.client import Exchange, chat
-from benchmarks.fast_server import MODEL
-
-_SENTENCE: Final = 'The quick brown fox jumps over the lazy dog and says \\"hello\\" to everyone it meets.\\n'
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One kind of request.
-
-    Attributes:
-        name: For tables.
-        prompt_bytes: About how long the prompt is.
-        events: Events of the streamed answer; 0: a JSON answer.
-    """
-
-    name: str
-    prompt_bytes: int
-    events: int = 0
-
-    def body(self, number: int) -> bytes:
-        """Return request *number*: no two share a prefix, and usage is not asked for."""
-        text = (_SENTENCE * (self.prompt_bytes // len(_SENTENCE) + 1))[: self.prompt_bytes].rstrip("\\")
-        message = f'{{"role":"user","content":"{number:012d} {text}"}}'
-        stream = ',"stream":true' if self.events else ""
-        return f'{{"model":"{MODEL}","max_tokens":{max(1, self.events)}{stream},"messages":[{message}]}}'.encode()
+from benchmarks.client import Exchange
+from benchmarks.lean_client import LeanClient
+from benchmarks.workloads import Workload
 
 
 async def closed_loop(
-    session: aiohttp.ClientSession, url: str, workload: Workload, *, concurrency: int, seconds: float, first: int = 0
+    client: LeanClient,
+    workload: Workload,
+    *,
+    concurrency: int,
+    requests: int | None = None,
+    seconds: float | None = None,
+    first: int = 0,
+    spread_seconds: float = 0.0,
 ) -> list[Exchange]:
-    """Send *workload* with *concurrency* clients for *seconds*; answers under way are read to their end."""
-    exchanges: list[Exchange] = []
-    end = time.perf_counter() + seconds
-    numbers = iter(range(first, first + 100_000_000))
-    template = workload.body(0)
-    at = template.index(b"000000000000")
-    head, rest = template[:at], template[at + 12 :]
+    """Send *workload* with *concurrency* clients and return when every answer has been read to its end.
 
-    async def one_client() -> None:
-        while time.perf_counter() < end:
-            body = b"%b%012d%b" % (head, next(numbers), rest)
-            exchanges.append(await chat(session, url, body, streaming=workload.events > 0))
+    Args:
+        client: Connections to the gateway.
+        workload: What is asked.
+        concurrency: Clients.
+        requests: How many requests all of them send; None: no such end.
+        seconds: For how long new requests are sent; None: no such end.
+        first: Number of the first request; texts follow from numbers.
+        spread_seconds: Over how long the clients begin, one after the other; at once, those whose answers take equally
+            long stay in step for ever and every request meets a crowd.
+    """
+    exchanges: list[Exchange] = []
+    end = float("inf") if seconds is None else time.perf_counter() + seconds
+    bodies = islice(workload.bodies(first), requests)
+    streaming = workload.events > 0
+
+    async def one_client(number: int) -> None:
+        await asyncio.sleep(spread_seconds * number / concurrency)
+        for body in bodies:
+            exchanges.append(await client.chat(body, streaming=streaming))
+            if time.perf_counter() >= end:
+                return
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(concurrency):
-            group.create_task(one_client())
+        for number in range(concurrency):
+            group.create_task(one_client(number))
     return exchanges

@@ -1,7 +1,9 @@
 """The least a picker in Python can cost: it reads Envoy's messages and answers constants.
 
-It writes the same Envoy configuration as the real picker and serves the same two gRPC services, but every request
-goes to the first endpoint, nothing is remembered and nothing is scraped.
+It writes the same Envoy configuration as the real picker and serves the same two gRPC services with the same messages:
+an answer to the headers, an answer to the body that names three endpoints and carries the same metadata, and an access
+log whose entries are decoded. But the answers were made beforehand, endpoints take turns, no body is read or changed,
+nothing is remembered, scraped, logged or counted.
 
 Run as ``python -m benchmarks.constant_picker``.
 """
@@ -9,7 +11,8 @@ Run as ``python -m benchmarks.constant_picker``.
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import grpc
@@ -24,9 +27,10 @@ from endpoint_picker.requestcontrol.exchange import Forward
 from envoy_config import names
 from envoy_config.render import render
 from envoy_config.settings import EnvoySettings, ListenAddress
-from inference_resolution.resolved import Resolution
+from inference_resolution.resolved import Resolution, RouteEntry
 
 _MESSAGE_BYTES = 33 * 1024 * 1024
+_ENDPOINTS_TRIED = 3
 
 
 def _write_files(resolution: Resolution, folder: Path, port: int) -> None:
@@ -37,8 +41,8 @@ def _write_files(resolution: Resolution, folder: Path, port: int) -> None:
         target.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _answers(resolution: Resolution) -> tuple[bytes, bytes]:
-    """Return the constant answers to request headers and request body."""
+def _answers(resolution: Resolution) -> tuple[bytes, list[bytes]]:
+    """Return the constant answer to request headers, and one to a request body per endpoint tried first."""
     entry = next(
         entry
         for listener in resolution.listeners
@@ -47,27 +51,45 @@ def _answers(resolution: Resolution) -> tuple[bytes, bytes]:
         if entry.rule.picked
     )
     pool = resolution.pools[entry.rule.pools[0]]
-    forward = Forward(
-        correlation_id="constant",
-        request_id="constant",
+    addresses = [endpoint.address for endpoint in pool.endpoints]
+    model = next(iter(pool.models), "")
+    at_body = [
+        messages.forward_at_body(
+            _forward(entry, pool.key.cluster_name, model, addresses[at:] + addresses[:at]), sized=True
+        )
+        for at in range(len(addresses))
+    ]
+    return messages.go_on_request_headers().SerializeToString(), [answer.SerializeToString() for answer in at_body]
+
+
+def _forward(entry: RouteEntry, cluster: str, model: str, addresses: Sequence[str]) -> Forward:
+    """Return what the real picker decides about most requests."""
+    return Forward(
+        correlation_id="00000000-1",
+        request_id="00000000-0000-0000-0000-000000000000",
         route=names.picked_route_name(entry, streaming=True),
-        cluster=pool.key.cluster_name,
-        addresses=(pool.endpoints[0].address,),
+        cluster=cluster,
+        addresses=tuple(addresses[:_ENDPOINTS_TRIED]),
+        metadata=(
+            (names.MODEL, model),
+            (names.TARGET_MODEL, model),
+            (names.POOL, cluster),
+            (names.MODEL_RESPONSE_VALUE, model),
+        ),
     )
-    decision = messages.forward_at_body(forward, sized=False)
-    return messages.go_on_request_headers().SerializeToString(), decision.SerializeToString()
 
 
 async def _serve(manifest: str, folder: Path, port: int) -> None:
     resolution = resolve_standalone(load_manifests([manifest]).resources, port)
-    at_headers, at_body = _answers(resolution)
+    at_headers, decisions = _answers(resolution)
+    at_body = cycle(decisions)
 
     async def process(
         requests: AsyncIterator[messages.ProcessingRequest], context: "grpc.aio.ServicerContext[object, bytes]"
     ) -> None:
         async for message in requests:
             if message.HasField("request_body"):
-                await context.write(at_body)
+                await context.write(next(at_body))
                 return
             await context.write(at_headers)
 

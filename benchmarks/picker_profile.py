@@ -15,12 +15,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from benchmarks.client import new_session
 from benchmarks.closed_loop import closed_loop
 from benchmarks.cpu_clock import cpu_seconds
-from benchmarks.gateway_cost import WORKLOADS
+from benchmarks.lean_client import LeanClient
 from benchmarks.processes import open_stage
 from benchmarks.text_table import table
+from benchmarks.workloads import BY_NAME
 from igw.errors import CommandFailed
 
 Stacks: TypeAlias = list[tuple[list[str], int]]
@@ -34,8 +34,7 @@ _WRITE_SECONDS: Final = 20.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    names = [w.name for w in WORKLOADS]
-    parser.add_argument("--workload", choices=names, default="stream16-2k", help="what is asked")
+    parser.add_argument("--workload", choices=list(BY_NAME), default="stream16-2k", help="what is asked")
     parser.add_argument("--concurrency", type=int, default=16, help="clients at once")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the load")
     parser.add_argument("--endpoints", type=int, default=8, help="model servers of the pool")
@@ -45,19 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Profile, print and write; return the number of failed requests."""
-    workload = next(w for w in WORKLOADS if w.name == options.workload)
+    workload = BY_NAME[options.workload]
     async with open_stage(options.envoy) as stage:
         servers = await stage.fast_servers(options.endpoints, gap_ms=options.gap_ms)
         target = stage.folder / "stacks.json"
         gateway = await stage.gateway(servers, module=("benchmarks.profiled_picker", str(target)))
         pid = gateway.pids["picker"]
-        async with new_session() as session:
-            await closed_loop(session, gateway.url, workload, concurrency=4, seconds=_WARM_UP_SECONDS)
+        async with LeanClient(gateway.listen) as client:
+            await closed_loop(client, workload, concurrency=4, seconds=_WARM_UP_SECONDS)
             os.kill(pid, signal.SIGUSR1)
             before = cpu_seconds(pid)
             exchanges = await closed_loop(
-                session,
-                gateway.url,
+                client,
                 workload,
                 concurrency=options.concurrency,
                 seconds=options.seconds,

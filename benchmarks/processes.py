@@ -34,14 +34,19 @@ class Gateway:
     """A way in for clients and the processes behind it.
 
     Attributes:
-        url: Where clients send requests, without a path.
+        listen: Where clients send requests.
         pids: Process ids by name: ``envoy`` and, where there is one, ``picker``.
-        log: What the picker said; None without one.
+        admin: Where the picker's own pages are; None without a real picker.
     """
 
-    url: str
+    listen: ListenAddress
     pids: dict[str, int]
-    log: Path | None = None
+    admin: ListenAddress | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients send requests, without a path."""
+        return self.listen.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,16 @@ class Stage:
 
     async def fast_servers(self, count: int, *, gap_ms: float) -> ModelServers:
         """Start one process that stands for *count* servers and answers at once."""
-        addresses = [_free_address() for _ in range(count)]
+        ports_file = self._folder / "ports.json"
+
+        async def is_ready() -> str:
+            return "" if ports_file.exists() else "it has not taken its ports yet"
+
         command = [sys.executable, "-m", "benchmarks.fast_server", "--gap-ms", str(gap_ms)]
-        command += [word for address in addresses for word in ("--port", str(address.port))]
-        return ModelServers(tuple(addresses), (await self._start_server("fast-server", command, addresses),))
+        command += ["--count", str(count), "--ports-file", str(ports_file)]
+        pid = await self._start("fast server", command, is_ready, self._folder / "fast-server.log")
+        ports = json.loads(ports_file.read_text(encoding="utf-8"))
+        return ModelServers(tuple(ListenAddress(_HOST, port) for port in ports), (pid,))
 
     async def gateway(
         self, servers: ModelServers, *, module: Sequence[str] = ("endpoint_picker",), scheduling: Path | None = None
@@ -122,7 +133,7 @@ class Stage:
         log = folder / "picker.log"
         picker = await self._start("endpoint picker", command, is_ready, log)
         envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)
-        return Gateway(listen.url, {"picker": picker, "envoy": envoy}, log)
+        return Gateway(listen, {"picker": picker, "envoy": envoy}, admin)
 
     async def constant_gateway(self, servers: ModelServers) -> Gateway:
         """Start Envoy as the gateway configures it with a picker that answers constants."""
@@ -137,14 +148,14 @@ class Stage:
         log = folder / "picker.log"
         picker = await self._start("constant picker", command, is_ready, log)
         envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)
-        return Gateway(listen.url, {"picker": picker, "envoy": envoy}, log)
+        return Gateway(listen, {"picker": picker, "envoy": envoy})
 
     async def plain_envoy(self, servers: ModelServers, policy: str) -> Gateway:
         """Start Envoy without a picker."""
         folder, listen = self._new_folder(), _free_address()
         bootstrap = folder / names.BOOTSTRAP_FILE
         bootstrap.write_text(json.dumps(plain_bootstrap(folder, listen, servers.addresses, policy)), encoding="utf-8")
-        return Gateway(listen.url, {"envoy": await self._start_envoy(folder, bootstrap, listen)})
+        return Gateway(listen, {"envoy": await self._start_envoy(folder, bootstrap, listen)})
 
     def _new_folder(self) -> Path:
         self._count += 1

@@ -37,16 +37,22 @@ def test_trace_gives_every_arm_the_same_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_gateway_measures_all_three_arms(tmp_path: Path) -> None:
+def test_gateway_measures_all_three_arms_and_what_they_use_without_requests(tmp_path: Path) -> None:
     output = tmp_path / "gateway.json"
-    options = ["--workload", "json-2k", "--workload", "stream16-2k", "--concurrency", "2", "--passes", "1"]
-    run_benchmark("gateway", *options, "--seconds", "0.3", "--endpoints", "2", "--output", str(output))
-    for cell in figures(output)["cells"]:
-        assert set(cell["arms"]) == {"envoy-alone", "constant-picker", "gateway"}
-        for (one_pass,) in cell["arms"].values():
-            assert one_pass["requests"] > 0
+    options = ["--parts", "cells", "--workload", "json-2k", "--workload", "stream16-2k", "--concurrency", "2"]
+    options += ["--passes", "1", "--seconds", "0.2", "--endpoints", "2"]
+    said = run_benchmark("gateway", *options, "--output", str(output))
+    part = figures(output)["parts"]["cells"]
+    assert [cell["workload"]["name"] for cell in part["cells"]] == ["json-2k", "stream16-2k"]
+    for cell in part["cells"]:
+        assert set(cell["passes"]) == {"envoy-alone", "constant-picker", "gateway"}
+        for (one_pass,) in cell["passes"].values():
+            assert one_pass["requests"] == cell["requests"]
             assert not one_pass["errors"]
-            assert all(seconds > 0 for seconds in one_pass["cpu_seconds"].values())
+            assert all(seconds > 0 for seconds in one_pass["use"]["cpu_seconds"].values())
+    idle, busy = sorted(part["windows"], key=lambda window: window["busy"])
+    assert busy["uses"]["gateway"]["pages"] > 2 * idle["uses"]["gateway"]["pages"] > 0
+    assert "picker by constant picker, stream16-2k c=2" in said
 
 
 @pytest.mark.slow

@@ -3,11 +3,11 @@
 import os
 import time
 
-from benchmarks.closed_loop import Workload
 from benchmarks.cpu_clock import CpuMeter
 from benchmarks.picker_profile import own_samples, total_samples
 from benchmarks.server_counts import ServerCounts, counts_of
 from benchmarks.text_table import table
+from benchmarks.workloads import Workload
 
 
 def test_totals_add_up_over_labels_and_absent_ones_are_zero() -> None:
@@ -39,7 +39,8 @@ def test_a_meter_reads_the_cpu_time_of_a_process() -> None:
 
 def test_bodies_of_a_workload_have_its_size_and_differ_from_the_first_byte_of_the_prompt() -> None:
     workload = Workload("w", 2048, events=16)
-    one, other = workload.body(1), workload.body(2)
+    one, other = workload.body(1), next(workload.bodies(2))
+    assert other == workload.body(2)
     assert 2048 < len(one) < 2300
     prompts = [body.partition(b'"content":"')[2] for body in (one, other)]
     assert prompts[0][:12] != prompts[1][:12]

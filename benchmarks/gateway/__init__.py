@@ -1,0 +1,1 @@
+"""The ``gateway`` benchmark, a module per part; for `benchmarks.__main__`."""
