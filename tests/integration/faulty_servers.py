@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Writes the answer to one request, its head included; the connection is closed once it returns."""
 
-IDLE_PAGE = "vllm:num_requests_waiting {}\nvllm:num_requests_running 0\nvllm:kv_cache_usage_perc 0\n"
-"""Metrics page of a server with so many requests waiting."""
+IDLE_PAGE = "vllm:num_requests_waiting 0\nvllm:num_requests_running 0\nvllm:kv_cache_usage_perc 0\n"
+"""Metrics page of a server without work."""
+
+
+def adapter_page(adapter: str = "") -> str:
+    """Metrics page of a server without work that has *adapter* loaded, or room for one."""
+    labels = f'max_lora="1",running_lora_adapters="{adapter}",waiting_lora_adapters=""'
+    return f"{IDLE_PAGE}vllm:lora_requests_info{{{labels}}} 1\n"
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
@@ -93,14 +99,14 @@ class FaultyServer:
     Attributes:
         port: Where it listens.
         script: What comes back.
-        waiting: Requests that its metrics page says are waiting.
+        page: What its metrics page says.
         bodies: Of the requests, oldest first.
         open: Requests whose script has not ended.
     """
 
     port: int = 0
     script: Script = field(default_factory=hangs_after)
-    waiting: int = 0
+    page: str = IDLE_PAGE
     bodies: list[bytes] = field(default_factory=list)
     open: int = 0
 
@@ -117,7 +123,7 @@ class FaultyServer:
         """Serve one request; return whether another may follow on the connection."""
         request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         if not request.startswith("POST"):
-            page = IDLE_PAGE.format(self.waiting).encode()
+            page = self.page.encode()
             writer.write(head("content-type: text/plain", f"content-length: {len(page)}") + page)
             await writer.drain()
             return True
@@ -132,9 +138,9 @@ class FaultyServer:
 
 
 @asynccontextmanager
-async def faulty_server(script: Script | None = None, *, waiting: int = 0) -> AsyncIterator[FaultyServer]:
+async def faulty_server(script: Script | None = None, *, page: str = IDLE_PAGE) -> AsyncIterator[FaultyServer]:
     """A faulty server on loopback; without *script* it never answers."""
-    faulty = FaultyServer(script=script or hangs_after(), waiting=waiting)
+    faulty = FaultyServer(script=script or hangs_after(), page=page)
     server = await asyncio.start_server(faulty._serve, "127.0.0.1", 0)
     faulty.port = server.sockets[0].getsockname()[1]
     try:

@@ -1,16 +1,15 @@
 """A model server that breaks the protocol is replaced until its answer has begun; after that the client is told.
 
-Each fault has a server of its own. It stands alone in one pool, and in another beside a sound server that its metrics
-page lets look busier, so that the faulty one is always tried first.
+Each fault has a server of its own, and requests find it as the one that has their adapter loaded; a sound server has
+room for any, so it comes next. Where a request asks to be alone, the list of endpoints ends with the faulty one.
 """
 
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import openai
 import pytest
@@ -21,6 +20,7 @@ from integration.faulty_servers import (
     STREAM_HEAD,
     FaultyServer,
     Script,
+    adapter_page,
     chunk,
     faulty_server,
     hangs_after,
@@ -32,7 +32,7 @@ from integration.faulty_servers import (
     resets_after,
 )
 from integration.model_servers import DONE, chat_event, usage_event
-from integration.resources import inference_model, pool_with
+from integration.resources import Document, http_route, pool_with, rule, to_pool
 from integration.standalone import Reply, StandaloneGateway, chat, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
@@ -41,15 +41,16 @@ SCHEDULING = """
 apiVersion: inference.networking.x-k8s.io/v1alpha1
 kind: EndpointPickerConfig
 plugins:
-- type: queue-scorer
-- type: max-score-picker
+- type: lora-affinity-scorer
+- {type: max-score-picker, name: two, parameters: {maxNumOfEndpoints: 2}}
+- {type: max-score-picker, name: one, parameters: {maxNumOfEndpoints: 1}}
 schedulingProfiles:
 - name: default
-  plugins:
-  - pluginRef: queue-scorer
-  - pluginRef: max-score-picker
+  plugins: [{pluginRef: lora-affinity-scorer}, {pluginRef: two}]
+- name: alone
+  plugins: [{pluginRef: lora-affinity-scorer}, {pluginRef: one}]
 """
-PATIENCE = {"inferencegateway.dev/first-token-timeout": "1s", "inferencegateway.dev/answer-timeout": "1s"}
+CHATS = "v1/chat/completions"
 
 ANSWER = json.dumps(
     {
@@ -79,8 +80,8 @@ BEFORE_IT_BEGAN: Mapping[str, tuple[Script, tuple[int, str]]] = {
     "hangs": (hangs_after(), SILENT),
     "hangs-in-its-head": (hangs_after(b"HTTP/1.1 200 OK\r\ncontent-ty"), SILENT),
     "hangs-after-its-head": (hangs_after(json_head(100)), SILENT),
-    "speaks-ssh": (plays(b"SSH-2.0-OpenSSH_9.6\r\n"), UNREADABLE),
-    "speaks-noise": (plays(bytes(range(256)) * 100), UNREADABLE),
+    "ssh": (plays(b"SSH-2.0-OpenSSH_9.6\r\n"), UNREADABLE),
+    "noise": (plays(bytes(range(256)) * 100), UNREADABLE),
     "header-without-colon": (plays(head("no colon here", "content-length: 2") + b"{}"), UNREADABLE),
     "header-with-nul": (plays(head("x: a\0b", "content-length: 2") + b"{}"), UNREADABLE),
     "two-lengths": (plays(head("content-length: 2", "content-length: 5") + b"{}   "), UNREADABLE),
@@ -89,7 +90,7 @@ BEFORE_IT_BEGAN: Mapping[str, tuple[Script, tuple[int, str]]] = {
         UNREADABLE,
     ),
     "chunk-without-size": (plays(CHUNKED_JSON + b"zz\r\n{}"), UNREADABLE),
-    "10,000-headers": (plays(head(*(f"x-{i}: 1" for i in range(10_000)), "content-length: 2") + b"{}"), UNREADABLE),
+    "10000-headers": (plays(head(*(f"x-{i}: 1" for i in range(10_000)), "content-length: 2") + b"{}"), UNREADABLE),
     "1-mb-of-headers": (plays(head("x: " + "a" * 1_000_000, "content-length: 2") + b"{}"), UNREADABLE),
     "head-without-end": (repeats(b"HTTP/1.1 200 OK\r\nx: ", b"a" * 65_536), UNREADABLE),
 }
@@ -139,12 +140,12 @@ ENDLESS: Mapping[str, Script] = {
 
 OTHERS: Mapping[str, Script] = {
     "interim-answers": repeats(b"", b"HTTP/1.1 102 Processing\r\n\r\n", pause=0.001),
-    "recovers-from-500": in_turn(*[plays(json_head(2, status="500 Internal Server Error") + b"{}")] * 2, plays(WHOLE)),
-    "recovers-from-503": in_turn(*[plays(json_head(2, status="503 Service Unavailable") + b"{}")] * 2, plays(WHOLE)),
-    "recovers-from-429": in_turn(
+    "recovers/500": in_turn(*[plays(json_head(2, status="500 Internal Server Error") + b"{}")] * 2, plays(WHOLE)),
+    "recovers/503": in_turn(*[plays(json_head(2, status="503 Service Unavailable") + b"{}")] * 2, plays(WHOLE)),
+    "recovers/429": in_turn(
         *[plays(json_head(2, "retry-after-ms: 50", status="429 Too Many Requests") + b"{}")] * 2, plays(WHOLE)
     ),
-    "recovers-from-resets": in_turn(resets_after(), resets_after(), plays(WHOLE)),
+    "recovers/resets": in_turn(resets_after(), resets_after(), plays(WHOLE)),
     "one-answer-too-many": hangs_after(WHOLE + head("content-length: 6") + b"poison"),
     "one-answer-too-many-later": hangs_after(WHOLE, head("content-length: 6") + b"poison"),
     "error-in-the-stream": plays(*BEGUN, chunk(b'data: {"error":{"message":"engine died","code":500}}\n\n'), *ENDED),
@@ -168,29 +169,41 @@ class Site:
     servers: Mapping[str, FaultyServer]
     sound: FaultyServer
 
-    def arguments(self, name: str, **fields: Any) -> dict[str, Any]:
-        """Arguments of a chat with the server *name*; with ``beside`` a sound one stands beside it."""
-        beside = fields.pop("beside", False)
-        return {**chat(f"beside/{name}" if beside else name), **fields}
-
-    async def ask(self, name: str, *, beside: bool = False, request_id: str = "") -> Reply:
-        """A chat with the server *name*."""
+    async def ask(self, fault: str, pool: str = "alone", *, request_id: str = "") -> Reply:
+        """A chat with the server that has *fault*."""
         headers = {"x-request-id": request_id} if request_id else None
-        return await self.gateway.post("/v1/chat/completions", self.arguments(name, beside=beside), headers=headers)
+        return await self.gateway.post(f"/{pool}/{CHATS}", chat(fault), headers=headers)
+
+    def asked(self, group: str) -> dict[str, int]:
+        """How many requests reached each server whose fault is in *group*."""
+        return {name: len(server.bodies) for name, server in self.servers.items() if name.startswith(f"{group}/")}
+
+
+def _pool(name: str, ports: Sequence[int]) -> list[Document]:
+    own = "inferencegateway.dev"
+    annotations = {
+        f"{own}/first-token-timeout": "1s",
+        f"{own}/answer-timeout": "1s",
+        f"{own}/scheduling-profile": name,
+    }
+    rewrite = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
+    filters = [{"type": "URLRewrite", "urlRewrite": {"path": rewrite}}]
+    return [
+        *pool_with(name, ports, annotations=annotations),
+        http_route(name, rule(f"/{name}", to_pool(name), filters=filters)),
+    ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        sound = await stack.enter_async_context(faulty_server(plays(WHOLE), waiting=50))
-        servers, documents = {}, []
-        for number, (name, script) in enumerate(_scripts().items()):
-            servers[name] = await stack.enter_async_context(faulty_server(script))
-            pools = {f"alone-{number}": (name, []), f"beside-{number}": (f"beside/{name}", [sound.port])}
-            for pool, (model, others) in pools.items():
-                documents += pool_with(pool, [servers[name].port, *others], annotations=PATIENCE)
-                documents.append(inference_model(pool, pool=pool, model_name=model))
-        gateway = StandaloneGateway(documents)
+        sound = await stack.enter_async_context(faulty_server(plays(WHOLE), page=adapter_page()))
+        servers = {
+            name: await stack.enter_async_context(faulty_server(script, page=adapter_page(name)))
+            for name, script in _scripts().items()
+        }
+        ports = [server.port for server in servers.values()]
+        gateway = StandaloneGateway([*_pool("alone", ports), *_pool("beside", [*ports, sound.port])])
         (gateway.folder / "scheduling.yaml").write_text(SCHEDULING)
         gateway.add_arguments("--scheduling-config", str(gateway.folder / "scheduling.yaml"))
         await stack.enter_async_context(gateway)
@@ -213,13 +226,13 @@ async def site(running: Site) -> AsyncIterator[Site]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(running: Site) -> AsyncIterator[openai.AsyncOpenAI]:
     """The official SDK as it comes: it tries again twice."""
-    async with openai.AsyncOpenAI(base_url=f"{running.gateway.base_url}/v1", api_key="-", timeout=20) as client:
+    async with openai.AsyncOpenAI(base_url=f"{running.gateway.base_url}/beside/v1", api_key="-") as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def sync_client(running: Site) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{running.gateway.base_url}/v1", api_key="-", timeout=20) as client:
+    with openai.OpenAI(base_url=f"{running.gateway.base_url}/beside/v1", api_key="-") as client:
         yield client
 
 
@@ -228,7 +241,7 @@ async def test_a_fault_before_the_answer_begins_is_not_seen_while_another_server
     fault = f"before/{name}"
     async with asyncio.TaskGroup() as group:
         alone = group.create_task(site.ask(fault))
-        beside = group.create_task(site.ask(fault, beside=True))
+        beside = group.create_task(site.ask(fault, "beside"))
     assert (beside.result().status, beside.result().body) == (200, ANSWER)
     assert len(site.servers[fault].bodies) == 2, "the faulty server was not tried first"
     assert site.sound.bodies[-1] in site.servers[fault].bodies
@@ -248,7 +261,7 @@ async def test_a_stream_that_breaks_raises_in_the_sdk_and_is_not_repeated(
     def read_sync(name: str) -> None:
         said = outcomes[f"{name}, sync"] = []
         try:
-            parts = sync_client.chat.completions.create(**site.arguments(f"after/{name}", stream=True))
+            parts = sync_client.chat.completions.create(**chat(f"after/{name}", stream=True))
             said.extend(part.choices[0].delta.content for part in parts)
         except openai.APIConnectionError:
             said.append("raised")
@@ -256,8 +269,7 @@ async def test_a_stream_that_breaks_raises_in_the_sdk_and_is_not_repeated(
     async def read_async(name: str) -> None:
         said = outcomes[f"{name}, async"] = []
         try:
-            fields = site.arguments(f"after/{name}", stream=True, beside=True)
-            async for part in await client.chat.completions.create(**fields):
+            async for part in await client.chat.completions.create(**chat(f"after/{name}", stream=True)):
                 said.append(part.choices[0].delta.content)  # noqa: PERF401 - what came before the break is wanted
         except openai.APIConnectionError:
             said.append("raised")
@@ -267,9 +279,7 @@ async def test_a_stream_that_breaks_raises_in_the_sdk_and_is_not_repeated(
             group.create_task(read_async(name))
             group.create_task(asyncio.to_thread(read_sync, name))
     assert outcomes == {f"{name}, {way}": ["one", "two", "raised"] for name in AFTER_IT_BEGAN for way in WAYS}
-    assert {name: len(site.servers[f"after/{name}"].bodies) for name in AFTER_IT_BEGAN} == dict.fromkeys(
-        AFTER_IT_BEGAN, len(WAYS)
-    )
+    assert set(site.asked("after").values()) == {len(WAYS)}
 
 
 async def test_a_whole_answer_without_its_end_raises_in_the_sdk(
@@ -279,14 +289,12 @@ async def test_a_whole_answer_without_its_end_raises_in_the_sdk(
 
     def ask_sync(name: str) -> None:
         with pytest.raises(openai.APIConnectionError):
-            sync_client.with_options(max_retries=0).chat.completions.create(**site.arguments(f"cut/{name}"))
+            sync_client.with_options(max_retries=0).chat.completions.create(**chat(f"cut/{name}"))
         raised.add(f"{name}, sync")
 
     async def ask_async(name: str) -> None:
         with pytest.raises(openai.APIConnectionError):
-            await client.with_options(max_retries=0).chat.completions.create(
-                **site.arguments(f"cut/{name}", beside=True)
-            )
+            await client.with_options(max_retries=0).chat.completions.create(**chat(f"cut/{name}"))
         raised.add(f"{name}, async")
 
     async with asyncio.TaskGroup() as group:
@@ -294,7 +302,7 @@ async def test_a_whole_answer_without_its_end_raises_in_the_sdk(
             group.create_task(ask_async(name))
             group.create_task(asyncio.to_thread(ask_sync, name))
     assert raised == {f"{name}, {way}" for name in CUT_ANSWERS for way in WAYS}
-    assert [len(site.servers[f"cut/{name}"].bodies) for name in CUT_ANSWERS] == [len(WAYS)] * len(CUT_ANSWERS)
+    assert set(site.asked("cut").values()) == {len(WAYS)}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +322,7 @@ async def test_what_looks_like_an_answer_passes_as_it_is(
     site: Site, name: str, status: int, body: bytes, tokens: int | None
 ) -> None:
     fault = f"passed/{name}"
-    reply = await site.ask(fault, beside=True, request_id=name)
+    reply = await site.ask(fault, "beside", request_id=name)
     assert (reply.status, reply.body) == (status, body)
     entry = await site.gateway.completed(name)
     assert entry["attempts"] == 1
@@ -325,11 +333,8 @@ async def test_what_looks_like_an_answer_passes_as_it_is(
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_an_answer_without_end_costs_no_memory_and_ends_with_its_client(site: Site, name: str) -> None:
     server, before, received = site.servers[f"endless/{name}"], site.gateway.resident_bytes("envoy"), 0
-    url, body = (
-        f"{site.gateway.base_url}/v1/chat/completions",
-        site.arguments(f"endless/{name}", stream="event" in name),
-    )
-    async with site.gateway.session.post(url, json=body) as response:
+    url = f"{site.gateway.base_url}/alone/{CHATS}"
+    async with site.gateway.session.post(url, json=chat(f"endless/{name}", stream="event" in name)) as response:
         assert response.status == 200
         async for piece in response.content.iter_any():
             received += len(piece)
@@ -344,15 +349,16 @@ async def test_an_answer_without_end_costs_no_memory_and_ends_with_its_client(si
 
 
 async def test_the_sdk_recovers_what_a_lone_server_refuses_twice(site: Site, client: openai.AsyncOpenAI) -> None:
-    faults = [name for name in OTHERS if name.startswith("recovers")]
+    faults = [name for name in OTHERS if name.startswith("recovers/")]
+    alone = client.with_options(base_url=f"{site.gateway.base_url}/alone/v1")
     async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(client.chat.completions.create(**site.arguments(fault))) for fault in faults]
-    assert [task.result().choices[0].message.content for task in asked] == ["whole"] * len(faults)
-    assert [len(site.servers[fault].bodies) for fault in faults] == [3] * len(faults)
+        asked = [group.create_task(alone.chat.completions.create(**chat(fault))) for fault in faults]
+    assert {task.result().choices[0].message.content for task in asked} == {"whole"}
+    assert set(site.asked("recovers").values()) == {3}
 
 
 async def test_interim_answers_without_end_meet_the_time_limit(site: Site) -> None:
-    reply = await site.ask("interim-answers", beside=True)
+    reply = await site.ask("interim-answers", "beside")
     assert (reply.status, reply.error["code"]) == SILENT
 
 
@@ -365,6 +371,6 @@ async def test_an_answer_that_nobody_asked_for_reaches_nobody(site: Site, fault:
 
 
 async def test_an_error_inside_a_stream_raises_in_the_sdk(site: Site, client: openai.AsyncOpenAI) -> None:
-    stream = await client.chat.completions.create(**site.arguments("error-in-the-stream", stream=True))
+    stream = await client.chat.completions.create(**chat("error-in-the-stream", stream=True))
     with pytest.raises(openai.APIError, match="engine died"):
         _ = [part async for part in stream]
