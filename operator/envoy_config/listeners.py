@@ -4,32 +4,11 @@ from typing import assert_never
 
 from envoy_config import names, unstable
 from envoy_config.answer_filter import lua_filter
+from envoy_config.client_headers import early_header_mutation
 from envoy_config.fields import Json, duration, extension, file_source, socket_address, typed
 from envoy_config.local_replies import local_reply_config
 from envoy_config.picker_service import picker_service
 from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
-from inference_api.names import INTERNAL_HEADER_PREFIXES
-
-_CLIENT_CONTROLS = (
-    "x-envoy-max-retries",
-    "x-envoy-retry-on",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retriable-header-names",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-stream-duration-ms",
-    "x-envoy-original-path",
-    "x-envoy-decorator-operation",
-    "x-envoy-force-trace",
-    "x-envoy-is-timeout-retry",
-    "x-envoy-attempt-count",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-internal",
-)
 
 
 def _access_log(log_name: str) -> Json:
@@ -85,7 +64,7 @@ def _ext_proc(settings: EnvoySettings) -> Json:
         processing_mode={
             "request_header_mode": "SEND",
             "request_body_mode": "BUFFERED",
-            "request_trailer_mode": "SKIP",
+            "request_trailer_mode": "SEND",  # trailers without a body would pass the picker by
             "response_header_mode": "SEND" if reads_answers else "SKIP",
             "response_body_mode": "STREAMED" if reads_answers else "NONE",
             "response_trailer_mode": "SKIP",
@@ -142,16 +121,7 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
         access_log=[_access_log(names.REQUEST_LOG)],
         access_log_options={"access_log_flush_interval": duration(names.PROGRESS_SECONDS)},
         local_reply_config=local_reply_config(),
-        early_header_mutation_extensions=[
-            extension(
-                "envoy.http.early_header_mutation.header_mutation",
-                "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                mutations=[
-                    *({"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in INTERNAL_HEADER_PREFIXES),
-                    *({"remove": header} for header in _CLIENT_CONTROLS),
-                ],
-            )
-        ],
+        early_header_mutation_extensions=[early_header_mutation()],
         use_remote_address=True,
         internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         normalize_path=True,

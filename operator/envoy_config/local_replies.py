@@ -10,6 +10,7 @@ _REPLIES: Final[tuple[tuple[int, str, str, str], ...]] = (
     (401, "authentication_error", "invalid_api_key", "A valid API key is required: Authorization: Bearer <key>."),
     (403, "permission_error", "forbidden", "This request is not allowed."),
     (404, "invalid_request_error", "not_found", "No route matches this request."),
+    (405, "invalid_request_error", "method_not_allowed", "This method is not served here."),
     (408, "invalid_request_error", "request_timeout", "The request did not arrive in time."),
     (413, "invalid_request_error", "request_too_large", "The request body is larger than this gateway accepts."),
     (426, "invalid_request_error", "upgrade_required", "This protocol is not supported here."),

@@ -34,6 +34,29 @@ UPSTREAM_REMOVED_HEADERS: Final = (
 )
 """Headers that a model server never sees."""
 
+DOWNSTREAM_REMOVED_HEADERS: Final = (
+    ROUTE_HEADER,
+    CLUSTER_HEADER,
+    DESTINATION_KEY,
+    SERVED_KEY,
+    SUBSET_KEY,
+    MODEL_HEADER,
+    BASE_MODEL_HEADER,
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-degraded",
+    "x-envoy-immediate-health-check-fail",
+    "x-envoy-local-overloaded",
+    "x-envoy-overloaded",
+    "x-envoy-ratelimited",
+    "x-envoy-upstream-canary",
+    "x-envoy-upstream-healthchecked-cluster",
+    "x-envoy-upstream-service-time",
+)
+"""Headers of an answer that a client never sees; the model's is added again with the name that was asked for."""
+SERVER_HEADER: Final = "server"
+"""Of a model server, tells its software; kept for ordinary Services."""
+
 MAX_HEADERS: Final = 200
 """Headers of one request inside Envoy, which refuses changes by the picker that lead beyond it."""
 MAX_CLIENT_HEADERS: Final = MAX_HEADERS - 24
@@ -78,6 +101,8 @@ NO_BACKEND_CLUSTER: Final = "inference-gateway/no-backend"
 """Does not exist: where a reference to a backend leads that is invalid; 500."""
 NO_DECISION_CLUSTER: Final = "inference-gateway/no-decision"
 """Does not exist: where requests end that no picker answered and nobody else may place; 503."""
+REFUSED_ROUTE_PREFIX: Final = "refused/"
+"""Begins the names of routes for requests that nobody serves."""
 OPEN_SUFFIX: Final = "#open"
 """Ends the name of the cluster that serves a FailOpen pool when no picker answers."""
 

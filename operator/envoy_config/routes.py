@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from envoy_config import names
 from envoy_config.fields import Json, duration, typed
 from envoy_config.picker_service import picker_service
+from envoy_config.refused_requests import refused_requests, without_picker
 from envoy_config.settings import EnvoySettings, UsageSource
 from inference_resolution.resolved import (
     FailureMode,
@@ -41,7 +42,6 @@ _MODEL_RESPONSE_HEADER: Json = {
     },
     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
 }
-_RESPONSE_HEADERS_REMOVED = (names.ROUTE_HEADER, names.CLUSTER_HEADER, names.DESTINATION_KEY, names.SERVED_KEY)
 _REDIRECT_CODES = {
     301: "MOVED_PERMANENTLY",
     302: "FOUND",
@@ -94,7 +94,8 @@ def _host_of(change: HeaderChange) -> str:
     return next((value for name, value in change.set if name == "host"), "")
 
 
-def _header_changes(rule: ResolvedRule, *, removed: Iterable[str] = ()) -> Json:
+def _header_changes(rule: ResolvedRule, *, removed: Iterable[str] = (), hidden: Iterable[str] = ()) -> Json:
+    """Return the changes of *rule*, without *removed* towards the server and without *hidden* towards the client."""
     rendered: Json = {}
     if added := _header_values(rule.request_headers):
         rendered["request_headers_to_add"] = added
@@ -102,9 +103,15 @@ def _header_changes(rule: ResolvedRule, *, removed: Iterable[str] = ()) -> Json:
         rendered["request_headers_to_remove"] = remove
     if added := _header_values(rule.response_headers):
         rendered["response_headers_to_add"] = added
-    if rule.response_headers.remove:
-        rendered["response_headers_to_remove"] = [n for n in rule.response_headers.remove if _settable(n)]
+    if remove := [*hidden, *(name for name in rule.response_headers.remove if _settable(name))]:
+        rendered["response_headers_to_remove"] = remove
     return rendered
+
+
+def _model_server_headers(rule: ResolvedRule) -> Json:
+    return _header_changes(
+        rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding"), hidden=(names.SERVER_HEADER,)
+    )
 
 
 def _prefix_rewrite(match: RouteMatch, replacement: str) -> Json:
@@ -205,14 +212,14 @@ class RouteTable:
             validate_clusters=False,
             ignore_port_in_host_matching=True,  # a wildcard host name would not match `a.example.com:8080`
             response_headers_to_add=[_MODEL_RESPONSE_HEADER],
-            response_headers_to_remove=list(_RESPONSE_HEADERS_REMOVED),
+            response_headers_to_remove=list(names.DOWNSTREAM_REMOVED_HEADERS),
         )
 
     def _virtual_host(self, host: VirtualHost) -> Json:
         return {
             "name": names.virtual_host_name(host),
             "domains": [host.hostname],
-            "routes": [*self._picked_routes(host), *self._client_facing_routes(host)],
+            "routes": [*self._picked_routes(host), *refused_requests(), *self._client_facing_routes(host)],
         }
 
     def _picked_routes(self, host: VirtualHost) -> Iterator[Json]:
@@ -272,7 +279,7 @@ class RouteTable:
             "match": match,
             "route": action,
             "request_body_buffer_limit": self._settings.body_buffer_bytes,
-            **_header_changes(rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),
+            **_model_server_headers(rule),
         }
 
     def _client_facing_routes(self, host: VirtualHost) -> Iterator[Json]:
@@ -286,11 +293,11 @@ class RouteTable:
     def _client_facing_action(self, host: VirtualHost, entry: RouteEntry) -> Json:
         rule = entry.rule
         if rule.redirect is not None:
-            return {"redirect": _redirect(rule.redirect, entry.match), **self._without_picker()}
+            return {"redirect": _redirect(rule.redirect, entry.match), **without_picker()}
         if rule.picked:
             return self._fallback(host, entry)
         if not any(backend.weight > 0 for backend in rule.backends):
-            return {"direct_response": {"status": 500}, **self._without_picker()}
+            return {"direct_response": {"status": 500}, **without_picker()}
         action: Json = {
             **_weighted_clusters(rule),
             **_timeouts(rule),
@@ -304,18 +311,7 @@ class RouteTable:
         return {
             "route": action,
             **_header_changes(rule, removed=names.UPSTREAM_REMOVED_HEADERS),
-            **self._without_picker(),
-        }
-
-    @staticmethod
-    def _without_picker() -> Json:
-        """Return the switch that keeps the picker and everything that reads answers off a route without models."""
-        off = typed("envoy.config.route.v3.FilterConfig", disabled=True)
-        return {
-            "typed_per_filter_config": {
-                _EXT_PROC: typed(_EXT_PROC_PER_ROUTE, disabled=True),
-                **dict.fromkeys(names.ANSWER_FILTERS, off),
-            }
+            **without_picker(),
         }
 
     def _fails_open(self, host: VirtualHost, entry: RouteEntry) -> bool:
@@ -366,5 +362,5 @@ class RouteTable:
             "route": action,
             "request_body_buffer_limit": self._settings.body_buffer_bytes,
             "typed_per_filter_config": {_EXT_PROC: typed(_EXT_PROC_PER_ROUTE, overrides=overrides)},
-            **_header_changes(entry.rule, removed=(*names.UPSTREAM_REMOVED_HEADERS, "accept-encoding")),
+            **_model_server_headers(entry.rule),
         }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from envoy_config import names
 from envoy_config.fields import Json
 from envoy_config.render import render
 from envoy_config.settings import EnvoySettings, ListenAddress
@@ -65,8 +66,9 @@ def virtual_host(*entries: RouteEntry, hostname: str = "*", **changed: Any) -> A
 
 
 def routes(*entries: RouteEntry, **changed: Any) -> list[Any]:
+    """Return all routes but those for requests that nobody serves."""
     found: list[Any] = virtual_host(*entries, **changed)["routes"]
-    return found
+    return [route for route in found if not route["name"].startswith(names.REFUSED_ROUTE_PREFIX)]
 
 
 def client_facing(given: RouteEntry, **changed: Any) -> Any:

@@ -1,5 +1,6 @@
 """Route tables: picked routes first, each match, rewrite and filter in Envoy's words, fallbacks by failure mode."""
 
+import re
 from typing import Any
 
 import pytest
@@ -151,6 +152,46 @@ def test_header_changes_escape_percent_and_leave_host_to_the_route() -> None:
 def test_internal_headers_never_reach_a_server() -> None:
     for given in (client_facing(entry(rule(SERVICE))), client_facing(entry(rule(OPEN))), picked(entry(rule(CLOSED)))):
         assert set(names.UPSTREAM_REMOVED_HEADERS) <= set(given["request_headers_to_remove"])
+
+
+def test_a_client_never_sees_what_runs_behind_the_gateway() -> None:
+    change = HeaderChange(set=(("server", "ours"),), remove=("z",))
+    for given in (client_facing(entry(rule(OPEN))), picked(entry(rule(CLOSED)))):
+        assert given["response_headers_to_remove"] == ["server"]
+    given = picked(entry(rule(CLOSED, response_headers=change)))
+    assert given["response_headers_to_remove"] == ["server", "z"]
+    assert given["response_headers_to_add"][0]["header"] == {"key": "server", "value": "ours"}
+    assert "response_headers_to_remove" not in client_facing(entry(rule(SERVICE)))
+
+
+def test_requests_that_nobody_serves_are_answered_before_any_route_leads_on() -> None:
+    found = virtual_host(entry(rule(CLOSED)), entry(rule(SERVICE, name="s"), number=1))["routes"]
+    leading_on = [i for i, route in enumerate(found) if route["match"] == {"prefix": "/"}]
+    refused = {i: route for i, route in enumerate(found) if route["name"].startswith(names.REFUSED_ROUTE_PREFIX)}
+    assert leading_on
+    assert max(refused) < min(leading_on)
+    assert [route["direct_response"]["status"] for route in refused.values()] == [403, 405, 400]
+    assert all(disabled(route) for route in refused.values())
+
+
+@pytest.mark.parametrize(
+    ("authority", "refused"),
+    [
+        pytest.param("", False, id="none"),
+        pytest.param("a-b.example_1:8080", False, id="name"),
+        pytest.param("[::1%25lo]:80", False, id="ipv6"),
+        pytest.param("a.example,b.example", True, id="two"),
+        pytest.param("user@a.example", True, id="user"),
+        pytest.param("a.example/b", True, id="path"),
+        pytest.param("a.example b", True, id="blank"),
+    ],
+)
+def test_a_host_that_is_none_or_more_than_one_is_refused(authority: str, refused: bool) -> None:
+    found = virtual_host(entry(rule(CLOSED)))["routes"]
+    match = next(route for route in found if route["name"] == names.REFUSED_ROUTE_PREFIX + "host")["match"]["headers"]
+    assert match[0]["invert_match"] is True
+    pattern = match[0]["string_match"]["safe_regex"]["regex"]
+    assert (re.fullmatch(pattern, authority) is None) == refused
 
 
 def test_picked_routes_come_first_one_pair_per_rule() -> None:
