@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from endpoint_picker.datalayer.endpoint_circuits import EndpointCircuits
 from endpoint_picker.datalayer.endpoint_store import EndpointStore
+from endpoint_picker.domain.circuit import CircuitSettings
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.errors import NoReadyEndpoints
@@ -126,7 +128,8 @@ class World:
         self.now = 1000.0
         self.ledger = InFlightLedger(LIMIT_SECONDS)
         self.models: dict[str, Sequence[str]] = {}
-        self.store = EndpointStore(self.ledger, clock=lambda: self.now, models=lambda: self.models)
+        self.circuits = EndpointCircuits(CircuitSettings(), clock=lambda: self.now, rng=random.Random(seed))
+        self.store = EndpointStore(self.ledger, self.circuits, models=lambda: self.models)
         self.observer = RecordingObserver()
         self.scheduling = FirstEndpoints()
         self.routing = Routing(random.Random(seed))

@@ -23,6 +23,7 @@ from endpoint_picker.config.settings import (
     parse_host_port,
     read_api_keys,
 )
+from endpoint_picker.datalayer.endpoint_circuits import EndpointCircuits
 from endpoint_picker.datalayer.endpoint_page import PageProblem, metrics_target, models_target
 from endpoint_picker.datalayer.endpoint_store import EndpointStore
 from endpoint_picker.datalayer.envoy_admin import EnvoyAdmin
@@ -36,6 +37,7 @@ from endpoint_picker.datalayer.files import (
 from endpoint_picker.datalayer.manifest_watch import ManifestWatch
 from endpoint_picker.datalayer.scraper import MetricsScraper, ScrapeIntervals
 from endpoint_picker.datalayer.served_models import ServedModels
+from endpoint_picker.domain.circuit import CircuitReason, CircuitSettings, CircuitState
 from endpoint_picker.extproc.health import HealthService
 from endpoint_picker.extproc.server import ExternalProcessor
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits
@@ -124,8 +126,21 @@ class Picker:
             prefill_tokens_per_second=settings.prefill_tokens_per_second,
         )
         self._models = ServedModels(rng=rng, changed=self._label_models)
-        self._store = EndpointStore(self._ledger, clock=clock, models=lambda: self._models.lists)
-        self._metrics = PickerMetrics(clock=clock, pools=self._store.by_pool_name)
+        circuits = EndpointCircuits(
+            CircuitSettings(
+                failures_in_a_row=settings.ejection_failures,
+                error_share=settings.ejection_error_share,
+                longest_open_seconds=settings.ejection_longest_seconds,
+            ),
+            max_share=settings.ejection_max_share,
+            clock=clock,
+            rng=rng,
+            moved=self._circuit_moved,
+        )
+        self._store = EndpointStore(self._ledger, circuits, models=lambda: self._models.lists)
+        self._metrics = PickerMetrics(
+            clock=clock, pools=self._store.by_pool_name, circuits=self._store.circuits_by_pool_name
+        )
         self._observer = PickerObserver(self._metrics, clock=clock)
         self._routing = Routing(rng)
         self._prefixes = PrefixIndex()
@@ -369,14 +384,16 @@ class Picker:
 
     def _page_failed(self, address: str, problem: PageProblem) -> None:
         self._metrics.record_scrape_error(address, problem.value)
-        was = self._store.reachable(address)
         self._store.page_failed(
             address,
             unreachable=problem is PageProblem.UNREACHABLE,
             timed_out=problem is PageProblem.TIMEOUT,
         )
-        if was and not self._store.reachable(address):
-            logger.warning("endpoint %s takes no connections", address)
+
+    def _circuit_moved(self, address: str, state: CircuitState, reason: CircuitReason | None) -> None:
+        self._metrics.record_circuit(address, state, reason)
+        log = logger.warning if state is CircuitState.OPEN else logger.info
+        log("circuit of endpoint %s is %s", address, state, extra={"reason": reason or ""})
 
     def _not_ready_reason(self) -> str:
         if self._draining:

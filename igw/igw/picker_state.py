@@ -48,12 +48,21 @@ class MetricsState(_Answer):
     age_seconds: float | None = None
 
 
+class CircuitState(_Answer):
+    """Whether an endpoint gets requests, and why not; `until_seconds` while it is open, `reason` unless closed."""
+
+    state: str = "closed"
+    reason: str | None = None
+    until_seconds: float | None = None
+
+
 class EndpointState(_Answer):
     """One endpoint, its health and what it served."""
 
     address: str
     name: str = ""
     healthy: bool = True
+    circuit: CircuitState | None = None
     in_flight: int = 0
     metrics: MetricsState | None = None
     requests_total: int = 0

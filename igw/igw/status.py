@@ -1,6 +1,7 @@
 """``igw status``: what a running gateway serves and how its endpoints are."""
 
 import json
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -10,6 +11,13 @@ from igw import terminal
 from igw.picker_state import EndpointState, PickerState, parse_state, read_page
 
 _WIDE: Final = 200
+_REASONS: Final[Mapping[str, str]] = {
+    "failures": "several attempts in a row failed",
+    "error-share": "too many of the recent attempts failed",
+    "silent": "nothing came from it in the time an attempt has",
+    "unreachable": "it cannot be reached",
+    "overloaded": "it asked for a pause",
+}
 
 
 class StatusFormat(StrEnum):
@@ -42,6 +50,8 @@ async def show_status(admin_url: str, form: StatusFormat) -> None:
         # Wide means what it says: lines may be longer than the terminal.
         width = _WIDE if wide else None
         terminal.OUT.print(endpoint_table(pool.endpoints, wide=wide), width=width, soft_wrap=wide)
+        for line in circuit_lines(pool.endpoints):
+            terminal.OUT.print(line, soft_wrap=True)
 
 
 def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table:
@@ -58,7 +68,7 @@ def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table
         metrics = endpoint.metrics
         cells = [
             endpoint.address,
-            "healthy" if endpoint.healthy else "ejected",
+            _state(endpoint),
             str(endpoint.requests_total),
             str(endpoint.in_flight),
             number(metrics.waiting_queue_size if metrics else None),
@@ -76,6 +86,23 @@ def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table
             ]
         table.add_row(*cells)
     return table
+
+
+def circuit_lines(endpoints: tuple[EndpointState, ...]) -> Iterator[str]:
+    """Yield one line about each endpoint whose circuit is not closed."""
+    for endpoint in endpoints:
+        circuit = endpoint.circuit
+        if circuit is None or circuit.state == "closed":
+            continue
+        until = "" if circuit.until_seconds is None else f" for {circuit.until_seconds:.0f} s more"
+        reason = circuit.reason or "-"
+        yield f"  {endpoint.address} is {circuit.state}{until}: {_REASONS.get(reason, reason)}"
+
+
+def _state(endpoint: EndpointState) -> str:
+    if endpoint.circuit is not None and endpoint.circuit.state != "closed":
+        return "probing" if endpoint.circuit.state == "half-open" else endpoint.circuit.state
+    return "healthy" if endpoint.healthy else "ejected"
 
 
 def number(value: float | None) -> str:

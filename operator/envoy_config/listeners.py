@@ -34,7 +34,7 @@ def _access_log(log_name: str) -> Json:
             ],
         },
         additional_request_headers_to_log=[names.REQUEST_ID_HEADER],
-        additional_response_headers_to_log=["content-type"],
+        additional_response_headers_to_log=["content-type", "retry-after"],
     )
 
 

@@ -120,7 +120,15 @@ def _read_attempt(
         first_byte_seconds=first_byte,
         duration_seconds=None if live else _duration(common),
         live=live,
+        retry_after_seconds=_retry_after(entry.response.response_headers.get("retry-after", "")),
     )
+
+
+def _retry_after(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for; a date asks for at least one."""
+    if not value:
+        return None
+    return _sensible(float(value)) if value.isascii() and value.isdigit() else 1.0
 
 
 def _read_progress(entry: access_log.HTTPAccessLogEntry, common: access_log.AccessLogCommon) -> Attempt | None:

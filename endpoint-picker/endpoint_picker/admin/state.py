@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from endpoint_picker.datalayer.endpoint_circuits import CircuitReport
 from endpoint_picker.datalayer.endpoint_store import EndpointStore
+from endpoint_picker.domain.circuit import CircuitState
 from endpoint_picker.domain.endpoint import Endpoint, EndpointMetrics
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
@@ -97,10 +99,12 @@ class DebugState:
 
     def _endpoint(self, endpoint: Endpoint) -> Mapping[str, object]:
         record = self._observer.records.get(endpoint.address, EndpointRecord())
+        circuit = self._store.circuit(endpoint.address)
         return {
             "address": endpoint.address,
             "name": endpoint.name,
-            "healthy": self._store.reachable(endpoint.address),
+            "healthy": circuit is None or circuit.state is not CircuitState.OPEN,
+            "circuit": None if circuit is None else _circuit(circuit),
             "in_flight": endpoint.in_flight.requests,
             "metrics": None if endpoint.metrics is None else self._metrics(endpoint.metrics),
             "requests_total": record.requests,
@@ -125,6 +129,19 @@ class DebugState:
             "preemptions": metrics.preemptions,
             "age_seconds": round(self._clock() - metrics.read_at, 3),
         }
+
+
+def _circuit(circuit: CircuitReport) -> Mapping[str, object]:
+    until = circuit.until_seconds
+    return {
+        "state": circuit.state.value,
+        "reason": None if circuit.reason is None else circuit.reason.value,
+        "until_seconds": None if until is None else round(until, 1),
+        "openings": circuit.openings,
+        "probes": circuit.probes,
+        "attempts": circuit.attempts,
+        "error_share": round(circuit.error_share, 3),
+    }
 
 
 def _model(model: ResolvedModel) -> Mapping[str, object]:

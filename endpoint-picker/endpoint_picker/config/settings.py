@@ -174,6 +174,34 @@ class PickerSettings(BaseSettings):
     expected_output_tokens: Annotated[
         int, Field(ge=0, description="Output expected of a request that sets no limit, tokens.")
     ] = 256
+    ejection_failures: Annotated[
+        int, Field(ge=1, description="So many failed attempts in a row keep an endpoint out for a while.")
+    ] = 3
+    ejection_error_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="So large a share of failures among ten or more attempts of the last 30 s keeps one out.",
+        ),
+    ] = 0.25
+    ejection_longest_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3600,
+            description="Longest time out: the first is 1 s, each further one doubles. Then single requests probe.",
+        ),
+    ] = 30.0
+    ejection_max_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of a pool up to which endpoints that answer some requests are kept out; those that "
+            "answer nothing are, as long as one is left.",
+        ),
+    ] = 0.5
     scrape_busy_seconds: Annotated[float, Field(ge=0.05, description="Interval of reading busy endpoints.")] = 0.2
     scrape_idle_seconds: Annotated[float, Field(ge=0.05, description="Interval of reading idle endpoints.")] = 1.0
     drain_seconds: Annotated[

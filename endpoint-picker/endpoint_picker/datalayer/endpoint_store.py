@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
+from endpoint_picker.datalayer.endpoint_circuits import CircuitReport, EndpointCircuits
+from endpoint_picker.domain.circuit import PoolCircuits
 from endpoint_picker.domain.completion import Attempt
 from endpoint_picker.domain.endpoint import Endpoint, EndpointMetrics
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from inference_resolution.resolved import PoolKey, ResolvedPool
-
-_FAILED_PAGES: Final = 2
-_LATE_PAGE: Final = 0.4
-_FAILURES_IN_A_ROW: Final = 3
-_SUSPECT_SECONDS: Final = 1.0
-_LONGEST_SUSPECT_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -21,33 +16,27 @@ class _Condition:
     """What is known of one address; written by the store only."""
 
     metrics: EndpointMetrics | None = None
-    failed_pages: float = 0.0
-    failed_attempts: int = 0
-    suspect_until: float = 0.0
     endpoints: dict[PoolKey, Endpoint] = field(default_factory=dict)
 
 
 class EndpointStore:
     """Publishes immutable endpoints per pool; readings replace them one by one.
 
-    An address that refuses connections (by its metrics page or by attempts), or fails several attempts in a row, is
-    kept out of the choice while there are others; when nothing else is left, it is tried.
-
     Args:
         ledger: Gives the live in-flight counters of an address.
-        clock: Monotonic seconds.
+        circuits: Which endpoints are kept out of the choice; this store alone tells them what happens.
         models: Model lists by address.
     """
 
     def __init__(
         self,
         ledger: InFlightLedger,
+        circuits: EndpointCircuits,
         *,
-        clock: Callable[[], float],
         models: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
         self._ledger = ledger
-        self._clock = clock
+        self._circuits = circuits
         self._models = models
         self._conditions: dict[str, _Condition] = {}
         self._pools: dict[PoolKey, tuple[str, ...]] = {}
@@ -60,8 +49,10 @@ class EndpointStore:
         for address in before - present:
             del self._conditions[address]
             self._ledger.forget(address)
+            self._circuits.forget(address)
         for address in present - before:
             self._conditions[address] = _Condition()
+            self._circuits.add(address)
         for condition in self._conditions.values():
             condition.endpoints.clear()
         self._pools = {key: tuple(e.address for e in pool.endpoints) for key, pool in pools.items()}
@@ -86,7 +77,7 @@ class EndpointStore:
             return
         condition.metrics = metrics
         if metrics is not None:
-            condition.failed_pages = 0.0
+            self._circuits.page_answered(address)
         for key, endpoint in condition.endpoints.items():
             condition.endpoints[key] = replace(endpoint, metrics=metrics)
             self._candidates.pop(key, None)
@@ -96,41 +87,23 @@ class EndpointStore:
 
         A page that is late says less than a refused connection: this process may have been the slow one.
         """
-        condition = self._conditions.get(address)
-        if condition is None:
-            return
         if unreachable or timed_out:
-            condition.failed_pages += _LATE_PAGE if timed_out else 1.0
+            self._circuits.page_failed(address, late=timed_out)
         else:
-            condition.failed_pages = 0.0
+            self._circuits.page_answered(address)
 
     def attempted(self, attempt: Attempt) -> None:
-        """Learn how an attempt went.
+        """Learn how an attempt went, or that a live one goes on; of one that has begun to answer, once."""
+        self._circuits.attempted(attempt)
 
-        One that got no connection, or several in a row that failed otherwise, make the endpoint suspect: it is kept
-        out for a moment that doubles with every further failure, then tried again. The first success ends that.
-        """
-        condition = self._conditions.get(attempt.address)
-        if condition is None:
-            return
-        if not attempt.failed:
-            if attempt.status is not None:
-                condition.failed_attempts, condition.suspect_until = 0, 0.0
-            return
-        condition.failed_attempts += 1
-        refused = attempt.status is None and not attempt.started and "UF" in attempt.flags.split(",")
-        beyond = condition.failed_attempts - (1 if refused else _FAILURES_IN_A_ROW)
-        if beyond >= 0:
-            seconds = min(_LONGEST_SUSPECT_SECONDS, _SUSPECT_SECONDS * 2.0 ** min(beyond, 10))
-            condition.suspect_until = self._clock() + seconds
+    def chosen(self, address: str, request_id: str) -> None:
+        """Learn that a request was given to this endpoint first."""
+        if not self._circuits.all_closed:
+            self._circuits.chosen(address, request_id)
 
-    def reachable(self, address: str) -> bool:
-        """Return whether the address takes connections, as far as is known."""
-        condition = self._conditions.get(address)
-        return condition is not None and self._is_reachable(condition)
-
-    def _is_reachable(self, condition: _Condition) -> bool:
-        return condition.failed_pages < _FAILED_PAGES and condition.suspect_until <= self._clock()
+    def circuit(self, address: str) -> CircuitReport | None:
+        """Return what is known of the circuit of an address; None for an unknown one."""
+        return self._circuits.report(address)
 
     def endpoints(self, pool: PoolKey) -> tuple[Endpoint, ...]:
         """Return every endpoint of *pool*, reachable or not."""
@@ -140,11 +113,13 @@ class EndpointStore:
             self._candidates[pool] = cached
         return cached
 
-    def candidates(self, pool: PoolKey) -> Sequence[Endpoint]:
-        """Return the endpoints to choose from: those that take connections, all when none is known to."""
+    def candidates(self, pool: PoolKey) -> tuple[Endpoint, ...]:
+        """Return the endpoints to choose from: all but those that their circuits keep out; never none of several."""
         endpoints = self.endpoints(pool)
-        reachable = [e for e in endpoints if self._is_reachable(self._conditions[e.address])]
-        return reachable or endpoints
+        if self._circuits.all_closed:
+            return endpoints
+        out = self._circuits.kept_out(self._pools.get(pool, ()))
+        return tuple([e for e in endpoints if e.address not in out]) if out else endpoints
 
     def served_models(self, pool: PoolKey) -> Sequence[str]:
         """Return the models that the endpoints of *pool* list."""
@@ -154,3 +129,7 @@ class EndpointStore:
     def by_pool_name(self) -> Mapping[str, Sequence[Endpoint]]:
         """Return every pool's endpoints under the pool's name, for metrics."""
         return {key.cluster_name: self.endpoints(key) for key in self._pools}
+
+    def circuits_by_pool_name(self) -> Mapping[str, PoolCircuits]:
+        """Return every pool's circuits under the pool's name, for metrics."""
+        return {key.cluster_name: self._circuits.of_pool(addresses) for key, addresses in self._pools.items()}

@@ -1,8 +1,22 @@
 """A request that has ended, and each attempt at it, as the data plane reported them."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from endpoint_picker.domain.usage import Usage
+
+
+class AttemptVerdict(StrEnum):
+    """What an attempt says of its endpoint."""
+
+    ANSWERED = "answered"
+    """It works: a status that is no server error, and all of the answer, or as much as the client stayed for."""
+    FAILED = "failed"
+    """It does not: a server error, no connection, silence, or an answer that broke off."""
+    OVERLOADED = "overloaded"
+    """It works and has too much to do: 429, or 503 with a time to come back."""
+    NOTHING = "nothing"
+    """No news: not ended yet, the client left before the first byte, or a limit that somebody set ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +32,7 @@ class Attempt:
         first_byte_seconds: From the start of the attempt to that byte; None: none was seen.
         duration_seconds: Length of the attempt; None while it is live.
         live: The endpoint is being tried right now; there is no result yet.
+        retry_after_seconds: When the endpoint wants to be asked again; None: it did not say.
     """
 
     request_id: str
@@ -28,18 +43,52 @@ class Attempt:
     first_byte_seconds: float | None = None
     duration_seconds: float | None = None
     live: bool = False
+    retry_after_seconds: float | None = None
+
+    @property
+    def verdict(self) -> AttemptVerdict:
+        """What it says of the endpoint; a live attempt speaks well of it once the first byte was seen.
+
+        A client that leaves ends an attempt without a flag: before the first byte that says nothing, after it the
+        endpoint was answering. A limit on the whole answer (``UT``, ``DT``, ``UMSDR``) that ends one which was coming
+        says nothing either.
+        """
+        status = self.status
+        if self.live:
+            return AttemptVerdict.ANSWERED if self.started else AttemptVerdict.NOTHING
+        if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and self.retry_after_seconds is not None):
+            return AttemptVerdict.OVERLOADED
+        if status is not None and status >= _SERVER_ERROR:
+            return AttemptVerdict.FAILED
+        if self.flags:
+            flags = self.flags.split(",")
+            if not _ENDPOINT_FLAGS.isdisjoint(flags):
+                return AttemptVerdict.FAILED
+            if not _LIMIT_FLAGS.isdisjoint(flags):
+                return AttemptVerdict.NOTHING if self.started else AttemptVerdict.FAILED
+        return AttemptVerdict.NOTHING if status is None else AttemptVerdict.ANSWERED
 
     @property
     def failed(self) -> bool:
-        """Whether the endpoint failed: a server error, or no answer for a reason of its own; False while live.
+        """Whether the endpoint failed; False while live."""
+        return self.verdict is AttemptVerdict.FAILED
 
-        A client that leaves before the answer ends the attempt without a status; that is no failure of the endpoint.
-        """
-        if self.live:
-            return False
-        if self.status is not None:
-            return self.status >= 500
-        return bool(_BROKEN_FLAGS.intersection(self.flags.split(",")))
+    @property
+    def refused(self) -> bool:
+        """Whether there was no connection to the endpoint."""
+        return self.status is None and not self.started and "UF" in self.flags.split(",")
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the endpoint was given up because nothing at all came from it."""
+        return not self.live and not self.started and not _SILENCE_FLAGS.isdisjoint(self.flags.split(","))
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether the data plane turns to the next endpoint, if there is one: an error status, or no answer begun."""
+        if self.verdict is AttemptVerdict.OVERLOADED:
+            return True
+        return self.failed and (not self.started or (self.status is not None and self.status >= _SERVER_ERROR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +184,14 @@ class CompletedRequest:
         )
 
 
-_TOO_MANY_REQUESTS = 429
 # Envoy: the client closed or reset; says nothing of the endpoint.
 _CLIENT_FLAGS = frozenset({"DC", "DR"})
-# Envoy: the connection failed, was cut, timed out, was reset or broke the protocol. Set after the headers were sent,
-# they mean a status that was fine and an answer that was not whole.
-_BROKEN_FLAGS = frozenset({"UC", "UF", "UPE", "UR", "UT", "SI", "LR", "DT", "UMSDR", "OM"})
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERROR = 500
+_UNAVAILABLE = 503
+# Envoy: the connection failed or was cut, the answer was reset, broke the protocol, or nothing came for too long.
+_ENDPOINT_FLAGS = frozenset({"UC", "UF", "UPE", "UR", "SI"})
+_LIMIT_FLAGS = frozenset({"UT", "DT", "UMSDR"})
+_SILENCE_FLAGS = _LIMIT_FLAGS | {"SI"}
+# Set after the headers were sent, they mean a status that was fine and an answer that was not whole.
+_BROKEN_FLAGS = _ENDPOINT_FLAGS | _LIMIT_FLAGS | {"LR", "OM"}

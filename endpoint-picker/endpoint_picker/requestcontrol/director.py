@@ -30,7 +30,6 @@ _USAGE_STREAMS = frozenset({BodyKind.CHAT, BodyKind.COMPLETIONS})
 """Kinds whose streams carry usage only when asked for."""
 _RESPONSE_VALUE_LENGTH = 256
 _RECENT_DECISIONS = 20
-_TOO_MANY_REQUESTS = 429
 _SETTLED_KEPT = 16_384
 """Ends remembered, so that one that is reported twice counts once."""
 
@@ -62,6 +61,8 @@ class PendingRequest:
         seen: When it was last known to be under way, by the director's clock.
         pool: Empty if it was refused.
         addresses: Ordered endpoints, empty if it was refused or goes elsewhere.
+        errors: Endpoints that answered it with a server error.
+        started: Whether a report said that its answer has begun.
     """
 
     request_id: str
@@ -72,6 +73,8 @@ class PendingRequest:
     priority: int = 0
     streaming: bool = False
     addresses: tuple[str, ...] = ()
+    errors: int = 0
+    started: bool = False
     usage: Usage | None = None
 
 
@@ -278,6 +281,7 @@ class Director:
         except EndpointPickerError:
             self._observer.scheduled(request, None, None, self._clock() - started)
             raise
+        self._endpoints.chosen(decision.addresses[0], request.request_id)
         chosen = next(endpoint for endpoint in candidates if endpoint.address == decision.addresses[0])
         self._observer.scheduled(request, chosen, decision, self._clock() - started)
         return decision
@@ -316,25 +320,41 @@ class Director:
         """Learn how one attempt went; the request moves on to the endpoint that is tried next."""
         self._observer.attempted(attempt)
         correlation_id = self._by_request_id.get(attempt.request_id)
-        if correlation_id is not None:
-            self._follow(correlation_id, attempt)
-        if not attempt.live:
+        pending = self._pending.get(correlation_id) if correlation_id is not None else None
+        if correlation_id is None or pending is None or attempt.address not in pending.addresses:
+            tells = not attempt.live
+        elif attempt.live:
+            tells = self._follow(correlation_id, pending, attempt)
+        else:
+            tells = self._move_on(correlation_id, pending, attempt)
+        if tells:
             self._endpoints.attempted(attempt)
 
-    def _follow(self, correlation_id: str, attempt: Attempt) -> None:
-        """Keep the ledger at the endpoint that a request is at now; the id is the client's, so only within its list."""
-        pending = self._pending.get(correlation_id)
-        if pending is None or attempt.address not in pending.addresses:
-            return
-        if attempt.live:
-            self._ledger.move(correlation_id, attempt.address)
-            self._renew(correlation_id, pending)
-            if attempt.started:
-                self._ledger.first_token(correlation_id)
-        elif not attempt.started and (attempt.failed or attempt.status == _TOO_MANY_REQUESTS):
-            position = pending.addresses.index(attempt.address) + 1
-            if position < len(pending.addresses):
-                self._ledger.move(correlation_id, pending.addresses[position])
+    def _follow(self, correlation_id: str, pending: PendingRequest, attempt: Attempt) -> bool:
+        """Keep the ledger at the endpoint that a request is at; return whether that is news of the endpoint."""
+        self._ledger.move(correlation_id, attempt.address)
+        self._renew(correlation_id, pending)
+        if not attempt.started:
+            return True
+        self._ledger.first_token(correlation_id)
+        known, pending.started = pending.started, True
+        return not known
+
+    def _move_on(self, correlation_id: str, pending: PendingRequest, attempt: Attempt) -> bool:
+        """Follow a request to its next endpoint; return whether its attempt says something of the endpoint.
+
+        A request that a second endpoint answers with an error is suspected itself: it counts once, so that a request
+        that no model server can stand does not open the circuits of all it is tried at.
+        """
+        if not attempt.passed_on:
+            return True
+        position = pending.addresses.index(attempt.address) + 1
+        if position < len(pending.addresses):
+            self._ledger.move(correlation_id, pending.addresses[position])
+        if attempt.status is None or not attempt.failed:
+            return True
+        pending.errors += 1
+        return pending.errors == 1
 
     def _renew(self, correlation_id: str, pending: PendingRequest) -> None:
         """Remember a request for another time limit, because it was reported to be under way."""

@@ -24,8 +24,11 @@ class EndpointSource(Protocol):
     def served_models(self, pool: PoolKey) -> Sequence[str]:
         """Return the models that the endpoints of *pool* were last seen to serve."""
 
+    def chosen(self, address: str, request_id: str) -> None:
+        """Learn that a request was given to this endpoint first."""
+
     def attempted(self, attempt: Attempt) -> None:
-        """Learn how one attempt at an endpoint went."""
+        """Learn how one attempt at an endpoint went, that it goes on, or once that it has begun to answer."""
 
 
 class Scheduling(Protocol):

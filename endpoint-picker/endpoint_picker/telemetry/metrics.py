@@ -17,9 +17,11 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import Metric
 
+from endpoint_picker.domain.circuit import CircuitReason, CircuitState, PoolCircuits
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.telemetry import buckets
+from endpoint_picker.telemetry.circuit_metrics import CircuitCollector, Circuits, CircuitTransitions
 from endpoint_picker.telemetry.histograms import Histogram, HistogramSeries
 from endpoint_picker.telemetry.label_values import OTHER, BoundedNames
 from endpoint_picker.telemetry.pool_metrics import PoolCollector, Pools
@@ -74,6 +76,10 @@ def _no_pools() -> Mapping[str, Sequence[Endpoint]]:
     return {}
 
 
+def _no_circuits() -> Mapping[str, PoolCircuits]:
+    return {}
+
+
 class PickerMetrics:
     """All metrics of one picker, in a registry of its own.
 
@@ -83,18 +89,27 @@ class PickerMetrics:
     Args:
         clock: The clock of `EndpointMetrics.read_at`.
         pools: Present pools, asked when the page is rendered.
+        circuits: Present circuits, likewise.
         commit: Source revision of this build.
         build_ref: Its version.
     """
 
     def __init__(
-        self, *, clock: Callable[[], float], pools: Pools = _no_pools, commit: str = "", build_ref: str = ""
+        self,
+        *,
+        clock: Callable[[], float],
+        pools: Pools = _no_pools,
+        circuits: Circuits = _no_circuits,
+        commit: str = "",
+        build_ref: str = "",
     ) -> None:
         self._registry = _Registry()
         self._models = BoundedNames()
         self._pools = pools
         self._requests = RequestMetrics(self._registry, self._models)
         self._registry.register(PoolCollector(pools, clock))
+        self._registry.register(CircuitCollector(circuits))
+        self._transitions = CircuitTransitions(self._registry)
         self._register_scheduler(commit, build_ref)
         self._register_endpoints()
         self._register_picker()
@@ -230,6 +245,10 @@ class PickerMetrics:
         """Note the size of the prefix index."""
         self._prefix_size.set(blocks)
 
+    def record_circuit(self, address: str, state: CircuitState, reason: CircuitReason | None) -> None:
+        """Count a change of an endpoint's circuit."""
+        self._transitions.record(address, state, reason)
+
     def record_scrape_error(self, address: str, reason: str) -> None:
         """Count a metrics page that could not be had or used; *reason* is one of a closed set."""
         self._endpoint_counter(self._scrape_errors, "scrape", address, reason).inc()
@@ -278,6 +297,7 @@ class PickerMetrics:
         for address in self._first_tokens.keys() - present:
             del self._first_tokens[address]
             self._first_token.remove(address)
+        self._transitions.forget_departed(present)
         for key in [key for key in self._scheduling_series if key[1] and key[1] not in present]:
             self._scheduling_attempts.remove(*self._scheduling_series.pop(key)[1])
         self._endpoints &= present

@@ -5,9 +5,10 @@ import json
 import pytest
 from rich.console import Console
 
+from endpoint_picker.domain.circuit import CircuitReason
 from igw.errors import CommandFailed
 from igw.picker_state import EndpointState, parse_state
-from igw.status import endpoint_table, number, percent, seconds
+from igw.status import circuit_lines, endpoint_table, number, percent, seconds
 
 PAGE = {
     "version": "0.1.0",
@@ -71,7 +72,8 @@ def test_the_table_fits_80_columns_with_busy_endpoints() -> None:
     endpoint = EndpointState.model_validate(
         {
             "address": "127.0.0.1:65535",
-            "healthy": False,
+            "healthy": True,
+            "circuit": {"state": "half-open", "reason": "failures"},
             "in_flight": 1234,
             "metrics": {"waiting_queue_size": 1234, "kv_cache_utilization": 1.0},
             "requests_total": 1234567,
@@ -87,7 +89,7 @@ def test_the_table_fits_80_columns_with_busy_endpoints() -> None:
     assert len(header) <= 80
     assert row.split() == [
         "127.0.0.1:65535",
-        "ejected",
+        "probing",
         "1234567",
         "1234",
         "1234",
@@ -98,3 +100,33 @@ def test_the_table_fits_80_columns_with_busy_endpoints() -> None:
         "s",
         "12346",
     ]
+
+
+@pytest.mark.parametrize(
+    ("circuit", "line"),
+    [
+        pytest.param(None, None, id="of-an-older-picker"),
+        pytest.param({"state": "closed", "reason": None}, None, id="closed"),
+        pytest.param(
+            {"state": "open", "reason": "error-share", "until_seconds": 12.4},
+            "  10.0.0.1:8000 is open for 12 s more: too many of the recent attempts failed",
+            id="open",
+        ),
+        pytest.param(
+            {"state": "half-open", "reason": "silent", "until_seconds": None},
+            "  10.0.0.1:8000 is half-open: nothing came from it in the time an attempt has",
+            id="half-open",
+        ),
+        pytest.param({"state": "open", "reason": "later"}, "  10.0.0.1:8000 is open: later", id="of-a-later-picker"),
+    ],
+)
+def test_a_line_says_why_an_endpoint_is_left_alone(circuit: dict[str, object] | None, line: str | None) -> None:
+    endpoint = EndpointState.model_validate({"address": "10.0.0.1:8000", "circuit": circuit})
+    assert list(circuit_lines((endpoint,))) == ([] if line is None else [line])
+
+
+@pytest.mark.parametrize("reason", list(CircuitReason))
+def test_every_reason_of_the_picker_has_words(reason: CircuitReason) -> None:
+    circuit = {"state": "open", "reason": reason.value}
+    (line,) = circuit_lines((EndpointState.model_validate({"address": "a:1", "circuit": circuit}),))
+    assert not line.endswith(reason.value)

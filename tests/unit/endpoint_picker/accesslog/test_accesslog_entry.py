@@ -170,6 +170,24 @@ def test_an_attempt_without_an_answer_has_no_status() -> None:
     assert attempt(entry(access_log.UpstreamEnd, status=0)).status is None
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        pytest.param(None, None, id="none"),
+        pytest.param("7", 7.0, id="seconds"),
+        pytest.param("0", 0.0, id="at-once"),
+        pytest.param("Wed, 21 Oct 2026 07:28:00 GMT", 1.0, id="a-date-asks-for-a-moment"),
+        pytest.param("-5", 1.0, id="no-number"),
+        pytest.param("9" * 400, None, id="absurd"),
+    ],
+)
+def test_an_attempt_knows_when_the_endpoint_wants_to_be_asked_again(value: str | None, seconds: float | None) -> None:
+    made = entry(access_log.UpstreamEnd, status=429)
+    if value is not None:
+        made.response.response_headers["retry-after"] = value
+    assert attempt(made).retry_after_seconds == seconds
+
+
 def test_a_live_attempt_has_no_result() -> None:
     result = attempt(entry(access_log.UpstreamPoolReady, status=200))
     assert (result.live, result.status, result.duration_seconds) == (True, None, None)

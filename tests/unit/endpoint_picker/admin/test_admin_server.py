@@ -118,6 +118,15 @@ async def test_what_is_served_and_how_it_fares() -> None:
         "address": ADDRESS,
         "name": "pod-1",
         "healthy": True,
+        "circuit": {
+            "state": "closed",
+            "reason": None,
+            "until_seconds": None,
+            "openings": 0,
+            "probes": 0,
+            "attempts": 0,
+            "error_share": 0.0,
+        },
         "in_flight": 1,
         "requests_total": 1,
         "attempts_failed_total": 1,
@@ -127,6 +136,19 @@ async def test_what_is_served_and_how_it_fares() -> None:
     }
     (decision,) = page["recent_decisions"]  # type: ignore[misc]
     assert (decision["model"], decision["chosen"]) == ("m", [ADDRESS])
+
+
+def test_an_endpoint_that_is_kept_out_says_why_and_for_how_long() -> None:
+    scene = Scene()
+    scene.state.took_over(scene.world.resolution, "")
+    for _ in range(3):
+        scene.world.store.attempted(Attempt("r", ADDRESS, status=503))
+    (served,) = scene.page()["pools"]  # type: ignore[misc]
+    endpoint = served["endpoints"][0]
+    circuit = endpoint["circuit"]
+    assert (endpoint["healthy"], circuit["state"], circuit["reason"]) == (False, "open", "failures")
+    assert 0 < circuit["until_seconds"] <= 1.0
+    assert (circuit["attempts"], circuit["error_share"], circuit["openings"]) == (3, 1.0, 1)
 
 
 def test_refusals_and_objections() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.domain.completion import AttemptVerdict as V
 from endpoint_picker.domain.usage import Usage
 
 
@@ -44,17 +45,44 @@ def test_time_per_output_token(
 
 
 @pytest.mark.parametrize(
-    ("attempt", "failed"),
+    ("attempt", "verdict", "passed_on"),
     [
-        pytest.param(Attempt("r", "a", live=True), False, id="live"),
-        pytest.param(Attempt("r", "a", None, "UF"), True, id="no-answer"),
-        pytest.param(Attempt("r", "a"), False, id="client-left-before-the-answer"),
-        pytest.param(Attempt("r", "a", 502), True, id="server-error"),
-        pytest.param(Attempt("r", "a", 400), False, id="answered"),
+        pytest.param(Attempt("r", "a", 200), V.ANSWERED, False, id="answered"),
+        pytest.param(Attempt("r", "a", 200, started=True), V.ANSWERED, False, id="the-client-left-in-the-middle"),
+        pytest.param(Attempt("r", "a", 400), V.ANSWERED, False, id="the-callers-mistake"),
+        pytest.param(Attempt("r", "a"), V.NOTHING, False, id="client-left-before-the-answer"),
+        pytest.param(Attempt("r", "a", live=True), V.NOTHING, False, id="live"),
+        pytest.param(Attempt("r", "a", live=True, started=True), V.ANSWERED, False, id="live-and-answering"),
+        pytest.param(Attempt("r", "a", 502, started=True), V.FAILED, True, id="server-error"),
+        pytest.param(Attempt("r", "a", 503), V.FAILED, True, id="unavailable"),
+        pytest.param(Attempt("r", "a", 503, retry_after_seconds=2.0), V.OVERLOADED, True, id="unavailable-for-a-time"),
+        pytest.param(Attempt("r", "a", 500, retry_after_seconds=2.0), V.FAILED, True, id="broken-for-a-time"),
+        pytest.param(Attempt("r", "a", 429, started=True), V.OVERLOADED, True, id="too-many-requests"),
+        pytest.param(Attempt("r", "a", None, "UF"), V.FAILED, True, id="no-connection"),
+        pytest.param(Attempt("r", "a", None, "URX,SI"), V.FAILED, True, id="silence"),
+        pytest.param(Attempt("r", "a", None, "UT"), V.FAILED, True, id="timeout-before-the-first-byte"),
+        pytest.param(Attempt("r", "a", 200, "UT", started=True), V.NOTHING, False, id="timeout-of-a-running-answer"),
+        pytest.param(Attempt("r", "a", 200, "UPE", started=True), V.FAILED, False, id="cut-in-the-middle"),
+        pytest.param(Attempt("r", "a", 200, "SI", started=True), V.FAILED, False, id="stalled-in-the-middle"),
+        pytest.param(Attempt("r", "a", None, "OM"), V.NOTHING, False, id="the-data-plane-is-overloaded"),
+        pytest.param(Attempt("r", "a", None, "LR"), V.NOTHING, False, id="the-data-plane-reset-it"),
     ],
 )
-def test_attempt_failed(attempt: Attempt, failed: bool) -> None:
-    assert attempt.failed is failed
+def test_what_an_attempt_says_of_its_endpoint(attempt: Attempt, verdict: V, passed_on: bool) -> None:
+    assert (attempt.verdict, attempt.failed, attempt.passed_on) == (verdict, verdict is V.FAILED, passed_on)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "refused", "timed_out"),
+    [
+        pytest.param(Attempt("r", "a", None, "URX,UF"), True, False, id="no-connection"),
+        pytest.param(Attempt("r", "a", None, "SI"), False, True, id="silence"),
+        pytest.param(Attempt("r", "a", 200, "SI", started=True), False, False, id="silence-in-the-middle"),
+        pytest.param(Attempt("r", "a", None, "UPE"), False, False, id="garbage"),
+    ],
+)
+def test_how_an_attempt_failed(attempt: Attempt, refused: bool, timed_out: bool) -> None:
+    assert (attempt.refused, attempt.timed_out) == (refused, timed_out)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from endpoint_picker.domain.circuit import CircuitState
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.errors import (
     BackendInvalid,
@@ -282,7 +283,8 @@ def test_a_live_attempt_moves_the_request() -> None:
         pytest.param({"status": 200, "started": True}, False, id="served"),
         pytest.param({"status": 404}, False, id="answered"),
         pytest.param({"flags": "DC"}, False, id="client-left"),
-        pytest.param({"status": 503, "started": True}, False, id="begun-answers-are-not-retried"),
+        pytest.param({"status": 503, "started": True}, True, id="error-with-a-body"),
+        pytest.param({"status": 200, "flags": "UPE", "started": True}, False, id="begun-answers-are-not-retried"),
     ],
 )
 def test_a_failed_attempt_moves_the_request_to_the_next_of_its_list(attempt: dict[str, Any], moved: bool) -> None:
@@ -291,6 +293,54 @@ def test_a_failed_attempt_moves_the_request_to_the_next_of_its_list(attempt: dic
     first, second = forward.addresses
     world.director.attempt(Attempt(forward.request_id, first, **attempt))
     assert world.ledger.address_of(forward.correlation_id) == (second if moved else first)
+
+
+def test_a_request_that_two_endpoints_answer_with_an_error_counts_at_the_first_only() -> None:
+    world = world_of()
+    for _ in range(5):
+        forward = decide(world)
+        for address in forward.addresses:
+            world.director.attempt(Attempt(forward.request_id, address, 500, started=True))
+    states = [world.store.circuit(address) for address in ("10.0.0.1:80", "10.0.0.2:80")]
+    assert [circuit.state for circuit in states if circuit] == [CircuitState.OPEN, CircuitState.CLOSED]
+
+
+def test_the_first_choice_alone_probes_a_half_open_endpoint() -> None:
+    world = world_of()
+    world.director.attempt(Attempt("other", "10.0.0.1:80", flags="UF"))
+    assert decide(world).addresses == ("10.0.0.2:80",)
+    world.now += 1.0
+    probe = decide(world)
+    assert probe.addresses[0] == "10.0.0.1:80"
+    assert decide(world).addresses == ("10.0.0.2:80",)
+    world.director.attempt(Attempt(probe.request_id, "10.0.0.1:80", 200, started=True))
+    assert decide(world).addresses == ("10.0.0.1:80", "10.0.0.2:80")
+
+
+def test_a_probe_is_answered_with_its_first_byte() -> None:
+    world = world_of()
+    world.director.attempt(Attempt("other", "10.0.0.1:80", flags="UF"))
+    world.now += 1.0
+    probe = decide(world)
+    for _ in range(9):
+        world.now += 10.0
+        world.director.attempt(Attempt(probe.request_id, "10.0.0.1:80", live=True))
+        assert decide(world).addresses == ("10.0.0.2:80",)
+    world.director.attempt(Attempt(probe.request_id, "10.0.0.1:80", live=True, started=True))
+    assert decide(world).addresses == ("10.0.0.1:80", "10.0.0.2:80")
+
+
+def test_a_running_stream_speaks_well_of_its_endpoint_once() -> None:
+    world = world_of()
+    stream = decide(world)
+    for _ in range(2):
+        world.director.attempt(Attempt("other", stream.addresses[0], 500))
+    world.director.attempt(Attempt(stream.request_id, stream.addresses[0], live=True, started=True))
+    for _ in range(2):
+        world.director.attempt(Attempt("other", stream.addresses[0], 500))
+    world.director.attempt(Attempt(stream.request_id, stream.addresses[0], live=True, started=True))
+    world.director.attempt(Attempt("other", stream.addresses[0], 500))
+    assert stream.addresses[0] not in decide(world).addresses
 
 
 def test_an_attempt_elsewhere_under_the_same_id_moves_nothing() -> None:
