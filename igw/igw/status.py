@@ -16,7 +16,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "error-share": "too many of the recent attempts failed",
     "silent": "nothing came from it in the time an attempt has",
     "unreachable": "it cannot be reached",
-    "overloaded": "it asked for a pause",
+    "overloaded": "it has too much to do",
 }
 
 

@@ -44,7 +44,7 @@ class CircuitReason(StrEnum):
     UNREACHABLE = "unreachable"
     """A connection was refused, or its metrics page cannot be had."""
     OVERLOADED = "overloaded"
-    """It asked to be left alone for a moment."""
+    """It asked to be left alone for a moment, or refused several requests in a row because there were too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,9 @@ class Circuit:
                 if reason is not None:
                     self._open(reason, now)
             case AttemptVerdict.OVERLOADED:
-                self._rest(attempt, now)
+                self._in_a_row += 1
+                if attempt.retry_after_seconds is not None or self._in_a_row >= self._settings.failures_in_a_row:
+                    self._rest(attempt, now)
             case AttemptVerdict.NOTHING:
                 pass
 
@@ -318,8 +320,8 @@ class Circuit:
         self._enter(CircuitState.OPEN, now)
 
     def _rest(self, attempt: Attempt, now: float) -> None:
-        """Leave an overloaded endpoint alone as long as it asks for; that is no opening to be held against it."""
-        self._answered_at = now
+        """Leave an overloaded endpoint alone, as long as it asks for; that is no opening to be held against it."""
+        self._answered_at, self._in_a_row = now, 0
         asked = attempt.retry_after_seconds
         seconds = self._settings.open_seconds if asked is None else asked
         if seconds > 0:

@@ -293,7 +293,6 @@ def test_an_endpoint_is_dead_once_a_probe_failed_and_none_was_answered(scene: Sc
 @pytest.mark.parametrize(
     ("status", "retry_after", "seconds"),
     [
-        pytest.param(429, None, 1.0, id="without-a-time"),
         pytest.param(429, 7.0, 7.0, id="as-long-as-it-asks-for"),
         pytest.param(503, 7.0, 7.0, id="also-with-503"),
         pytest.param(429, 86_400.0, 30.0, id="but-not-for-ever"),
@@ -309,6 +308,18 @@ def test_an_overloaded_endpoint_rests_and_nothing_is_held_against_it(
     assert scene.state is OPEN
     scene.now += 0.1
     assert (scene.state, scene.circuit.openings) == (CLOSED, 0)
+
+
+def test_an_endpoint_that_refuses_several_requests_in_a_row_rests_though_it_does_not_say_how_long(scene: Scene) -> None:
+    scene.learn(429, times=2)
+    scene.learn(200)
+    scene.learn(429, times=2)
+    assert scene.state is CLOSED
+    scene.learn(429)
+    assert (scene.state, scene.circuit.reason) == (OPEN, CircuitReason.OVERLOADED)
+    scene.now += scene.settings.open_seconds
+    scene.learn(429)
+    assert scene.state is CLOSED
 
 
 def test_an_overloaded_endpoint_may_want_no_rest(scene: Scene) -> None:
@@ -351,7 +362,7 @@ def test_lost_pages_prolong_what_attempts_began(scene: Scene) -> None:
 
 
 def test_lost_pages_end_a_rest(scene: Scene) -> None:
-    scene.learn(429)
+    scene.learn(429, times=3)
     lose_pages(scene)
     assert (scene.state, scene.circuit.reason, scene.circuit.openings) == (OPEN, CircuitReason.UNREACHABLE, 1)
 
