@@ -4,6 +4,7 @@ EndpointPickerError
 ├── RequestRejected            the caller's doing or the owner's rule
 │   ├── InvalidRequest         unreadable or incomplete request
 │   ├── RequestTooLarge        body above the limit
+│   ├── EncodedBody            body in an encoding that nobody here undoes
 │   ├── AuthenticationFailed
 │   ├── ModelNotFound          no such model here; knows the ones there are
 │   ├── RouteNotFound          no route matches
@@ -49,6 +50,10 @@ class RequestTooLarge(RequestRejected):
     def __init__(self, message: str, *, limit_bytes: int) -> None:
         super().__init__(message)
         self.limit_bytes = limit_bytes
+
+
+class EncodedBody(RequestRejected):
+    """The body has a content encoding: what the picker cannot read, the model server might."""
 
 
 class TooManyHeaders(RequestRejected):

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from endpoint_picker.domain.errors import (
     AuthenticationFailed,
     BackendInvalid,
+    EncodedBody,
     EndpointPickerError,
     InternalFailure,
     InvalidRequest,
@@ -37,6 +38,7 @@ class HttpError(NamedTuple):
 HTTP_ERRORS: Final[dict[type[EndpointPickerError], HttpError]] = {
     InvalidRequest: HttpError(400, "invalid_request_error", "invalid_request"),
     RequestTooLarge: HttpError(413, "invalid_request_error", "request_too_large"),
+    EncodedBody: HttpError(415, "invalid_request_error", "unsupported_content_encoding"),
     TooManyHeaders: HttpError(431, "invalid_request_error", "headers_too_large"),
     AuthenticationFailed: HttpError(401, "authentication_error", "invalid_api_key"),
     ModelNotFound: HttpError(404, "invalid_request_error", "model_not_found", "model"),

@@ -12,7 +12,7 @@ from endpoint_picker.domain.errors import EndpointPickerError, InternalFailure, 
 from endpoint_picker.domain.usage import Usage
 from endpoint_picker.extproc.errors import error_answer
 from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
-from endpoint_picker.extproc.session import BodyMode, DecisionWanted, ExtProcSession
+from endpoint_picker.extproc.session import BodyMode, DecisionWanted, ExtProcSession, State
 from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
 from endpoint_picker.requestcontrol.ports import Clock
 from endpoint_picker.requestcontrol.request_ids import safe_request_id
@@ -28,6 +28,9 @@ class Deciding(Protocol):
 
     def answer_early(self, head: RequestHead) -> Answer | None:
         """Return the answer that needs no body, None to go on."""
+
+    def check_head(self, head: RequestHead) -> None:
+        """Refuse what needs no body to be refused."""
 
     async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
         """Return where the request goes."""
@@ -143,6 +146,8 @@ class ExternalProcessor:
         session = exchange.session
         try:
             step = session.receive(message)
+            if exchange.own and session.state is State.BODY and not session.held_bytes:
+                self._director.check_head(session.head)
             self._hold(exchange, session.held_bytes)
             if self._held_bytes > self._max_held_bytes and exchange.held_bytes:
                 msg = "The gateway holds as many request bodies as it may; try again."

@@ -54,6 +54,8 @@ class BodyMode(IntEnum):
     FULL_DUPLEX = 4
 
 
+_LONGEST_LENGTH: Final = 19
+"""Digits of a content-length; more are no length."""
 _BODY_MODES: Final[Mapping[int, BodyMode]] = {mode.value: mode for mode in BodyMode}
 
 
@@ -180,6 +182,9 @@ class ExtProcSession:
             self._state = State.DECIDING
             self._at_headers = True
             return DecisionWanted(self._head, None)
+        announced = self._head.headers.get("content-length", "")
+        if announced.isdecimal() and (len(announced) > _LONGEST_LENGTH or int(announced) > self._max_body_bytes):
+            raise self._too_large()  # before anybody holds a byte of it
         self._state = State.BODY
         return [] if self._request_mode is BodyMode.FULL_DUPLEX else [messages.go_on_request_headers()]
 
@@ -191,8 +196,7 @@ class ExtProcSession:
             return [messages.go_on_request_body()] if streamed else []
         self._body_bytes += len(chunk)
         if self._body_bytes > self._max_body_bytes:
-            msg = f"The request body is larger than {self._max_body_bytes} bytes."
-            raise RequestTooLarge(msg, limit_bytes=self._max_body_bytes)
+            raise self._too_large()
         if chunk:
             self._chunks.append(chunk)
         if self._request_mode is BodyMode.BUFFERED_PARTIAL and not end:
@@ -220,6 +224,10 @@ class ExtProcSession:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks = [body]
         return DecisionWanted(self._head, body)
+
+    def _too_large(self) -> RequestTooLarge:
+        msg = f"The request body is larger than {self._max_body_bytes} bytes."
+        return RequestTooLarge(msg, limit_bytes=self._max_body_bytes)
 
     @staticmethod
     def _unexpected(what: str) -> list[ProcessingResponse]:

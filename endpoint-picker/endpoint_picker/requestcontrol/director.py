@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import takewhile
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
-from endpoint_picker.domain.errors import EndpointPickerError, NoReadyEndpoints, RouteNotFound
+from endpoint_picker.domain.errors import EndpointPickerError, InvalidRequest, NoReadyEndpoints, RouteNotFound
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
 from endpoint_picker.domain.usage import Usage
 from endpoint_picker.requestcontrol.body.kinds import BodyKind
@@ -156,6 +156,15 @@ class Director:
         body = model_list(models, wanted=wanted, created=int(self._wall_clock()))
         return Answer(200, body, self._next_correlation_id())
 
+    def check_head(self, head: RequestHead) -> None:
+        """Refuse what needs no body to be refused, so that none is waited for; for data planes that name their routes.
+
+        Raises:
+            RouteNotFound: No route matched.
+        """
+        if not head.virtual_host and model_request(head.method, head.path) is None:
+            raise _no_route(head)
+
     async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
         """Return where the request goes; *body* is None when it has none.
 
@@ -189,14 +198,14 @@ class Director:
             body or b"",
             path=head.path,
             content_type=head.headers.get("content-type", ""),
+            content_encoding=head.headers.get("content-encoding", ""),
             limits=self._settings.limits,
         )
 
     def _decide(self, draft: _Draft) -> Forward:
         head = draft.head
         if not head.virtual_host:
-            msg = f"No route matches {head.method} {head.path.partition('?')[0][:200]}."
-            raise RouteNotFound(msg)
+            raise _no_route(head)
         entry = self._routing.find(head, draft.pending.model)
         if entry.rule.redirect is not None:
             return self._to_route(draft, entry)
@@ -223,6 +232,9 @@ class Director:
 
     def _to_pool(self, draft: _Draft, entry: RouteEntry, backend: ResolvedBackend, pool: ResolvedPool) -> Forward:
         pending = draft.pending
+        if draft.parsed is not None and draft.parsed.unreadable and (pool.models or pool.rewrites):
+            # the model server might read the name of a model that may not be asked for here
+            raise InvalidRequest(draft.parsed.unreadable)
         choice = self._routing.choose_model(pool, pending.model)
         request = self._inference_request(draft, pool, choice)
         pending.target_model, pending.priority = request.target_model, request.priority
@@ -441,6 +453,10 @@ class Director:
     def pending(self) -> Mapping[str, PendingRequest]:
         """Requests whose end has not been reported, by correlation id; for the debug page."""
         return self._pending
+
+
+def _no_route(head: RequestHead) -> RouteNotFound:
+    return RouteNotFound(f"No route matches {head.method} {head.path.partition('?')[0][:200]}.")
 
 
 def _priority(headers: Mapping[str, str], pool: ResolvedPool, default: int) -> int:

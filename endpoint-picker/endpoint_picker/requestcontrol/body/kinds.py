@@ -1,7 +1,10 @@
 """Which API a path belongs to."""
 
+import posixpath
+import re
 from enum import StrEnum
 from typing import Final
+from urllib.parse import unquote
 
 
 class BodyKind(StrEnum):
@@ -47,9 +50,16 @@ _LONGEST_FIRST: Final = tuple(sorted(_KIND_BY_SUFFIX, key=len, reverse=True))
 _FORM_SUFFIXES: Final = ("/v1/images/edits", "/v1/audio/transcriptions", "/v1/audio/translations")
 
 
+_PLAIN_PATH: Final = re.compile(r"(?:/[a-z0-9_-]+)*+")
+
+
 def kind_of(path: str) -> BodyKind:
-    """Return the API of *path*, by its longest known suffix; a query and any prefix are ignored."""
-    bare = path.partition("?")[0]
+    """Return the API of *path*, by its longest known suffix; a query and any prefix are ignored.
+
+    A path counts as what any server might take it for: with escapes undone, without parameters, dots and slashes that
+    change nothing, in lower case.
+    """
+    bare = _canonical(path)
     for suffix in _LONGEST_FIRST:
         if bare.endswith(suffix):
             return _KIND_BY_SUFFIX[suffix]
@@ -58,4 +68,15 @@ def kind_of(path: str) -> BodyKind:
 
 def takes_form(path: str) -> bool:
     """Return whether the API of *path* takes files and therefore multipart/form-data."""
-    return path.partition("?")[0].endswith(_FORM_SUFFIXES)
+    return _canonical(path).endswith(_FORM_SUFFIXES)
+
+
+def _canonical(path: str) -> str:
+    bare = path.partition("?")[0]
+    return bare if _PLAIN_PATH.fullmatch(bare) else _undisguised(bare)
+
+
+def _undisguised(path: str) -> str:
+    decoded = unquote(path, errors="replace").replace("\\", "/").partition("?")[0].partition("#")[0]
+    segments = [segment.partition(";")[0] for segment in decoded.lower().split("/")]
+    return posixpath.normpath("/".join(segment.strip(" .\t\r\n\0") or segment for segment in segments))

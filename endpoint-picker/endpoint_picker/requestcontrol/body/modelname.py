@@ -9,7 +9,8 @@ from endpoint_picker.requestcontrol.body.kinds import BodyKind
 MAX_MODEL_BYTES: Final = 512
 """Longest model name; names travel in headers, logs and metrics."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What moves a cursor or ends a line somewhere."""
 _MISSING: Final = "you must provide a model parameter"
 # Model servers that serve one model leave it out of these.
 _OPTIONAL: Final = frozenset({BodyKind.TOKENIZE, BodyKind.GENERATE, BodyKind.OTHER})

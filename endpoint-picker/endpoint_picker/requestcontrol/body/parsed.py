@@ -68,6 +68,7 @@ class ParsedBody:
         format: How `rewriting` is to treat the bytes.
         model_span: Where a form's model value stands; None for other formats, whose span is looked for when needed.
         has_stream_options: Whether there is a top-level ``stream_options``, null included.
+        unreadable: Why no model was read from a body in which somebody else might find one; empty for all others.
     """
 
     kind: BodyKind
@@ -80,3 +81,4 @@ class ParsedBody:
     format: BodyFormat = BodyFormat.OPAQUE
     model_span: Span | None = None
     has_stream_options: bool = False
+    unreadable: str = ""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from endpoint_picker.domain.errors import InvalidRequest, RequestTooLarge
+from endpoint_picker.domain.errors import EncodedBody, InvalidRequest, RequestTooLarge
 from endpoint_picker.requestcontrol.body.dialects import check_required, read_output_limit, write_prompt
 from endpoint_picker.requestcontrol.body.document import decode
 from endpoint_picker.requestcontrol.body.kinds import BodyKind, kind_of, takes_form
@@ -14,31 +14,41 @@ from endpoint_picker.requestcontrol.body.parsed import BodyFormat, BodyLimits, P
 from endpoint_picker.requestcontrol.body.prompt import PromptWriter
 from endpoint_picker.requestcontrol.body.tokens import AUDIO_TOKENS, IMAGE_TOKENS
 
-_OBJECT_START: Final = re.compile(rb"[ \t\n\r]*+\{")
+_ENCODED: Final = "the request body must come without content-encoding"
+_OBJECT_START_ANYHOW: Final = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?+[ \t\n\r\0]*+\{")
+"""An object as lenient readers see one: after a byte order mark, in UTF-16 or UTF-32."""
 
 
-def read_body(body: bytes, *, path: str, content_type: str, limits: BodyLimits) -> ParsedBody:
+def read_body(
+    body: bytes, *, path: str, content_type: str, content_encoding: str = "", limits: BodyLimits
+) -> ParsedBody:
     """Read what the picker needs of *body*; the body itself is not changed and not kept.
 
-    A path that no known API has is never refused: its body passes as it is, whatever its size, and its model is used
-    if it is an object that names one. For the known APIs, whatever a model server would judge itself is left to it.
+    A path that no known API has is not refused here: its body passes as it is, whatever its size, and its model is used
+    if it is an object that names one. Where it looks as if a more lenient reader found a model in it, `unreadable`
+    says why none was read. For the known APIs, whatever a model server would judge itself is left to it.
 
     Args:
         body: The whole request body.
         path: Request path, with or without query and prefix.
         content_type: The content-type header, empty if there is none; matters for forms only.
+        content_encoding: The content-encoding header, empty if there is none.
         limits: How much a body may ask for.
 
     Raises:
         RequestTooLarge: The body is larger than the limit.
+        EncodedBody: The body is compressed.
         InvalidRequest: The body cannot be read, or lacks what its API needs.
     """
     kind = kind_of(path)
+    encoded = "" if content_encoding.strip().lower() in {"", "identity"} else _ENCODED
     if kind is BodyKind.OTHER:
-        return _read_other(body, limits)
+        return ParsedBody(BodyKind.OTHER, unreadable=encoded) if encoded else _read_other(body, limits)
     if len(body) > limits.max_bytes:
         msg = f"the request body has {len(body)} bytes, the limit is {limits.max_bytes}"
         raise RequestTooLarge(msg, limit_bytes=limits.max_bytes)
+    if encoded:
+        raise EncodedBody(encoded)
     if takes_form(path) and not _is_json(content_type):
         return _read_form(body, content_type, kind)
     document = decode(body, limits)
@@ -49,13 +59,15 @@ def read_body(body: bytes, *, path: str, content_type: str, limits: BodyLimits) 
 
 
 def _read_other(body: bytes, limits: BodyLimits) -> ParsedBody:
-    if len(body) > limits.max_bytes or not _OBJECT_START.match(body):
+    if not _OBJECT_START_ANYHOW.match(body):
         return ParsedBody(BodyKind.OTHER)
+    if len(body) > limits.max_bytes:
+        return ParsedBody(BodyKind.OTHER, unreadable=f"the request body is larger than {limits.max_bytes} bytes")
     try:
         document = decode(body, limits)
         model = check_model(document.get("model") if isinstance(document, dict) else None, BodyKind.OTHER)
-    except InvalidRequest:
-        return ParsedBody(BodyKind.OTHER)
+    except InvalidRequest as error:
+        return ParsedBody(BodyKind.OTHER, unreadable=str(error))
     if not model:
         return ParsedBody(BodyKind.OTHER)
     return ParsedBody(BodyKind.OTHER, model=model, format=BodyFormat.JSON)

@@ -232,6 +232,17 @@ async def test_a_refusal_is_answered_and_joined_to_its_report(start: Start, own:
             assert served.world.idle
 
 
+async def test_no_body_is_waited_for_where_our_envoy_found_no_route(start: Start) -> None:
+    async with start() as served:
+        call = served.open()
+        (answer,) = await exchange(call, request_headers(BUFFERED), answers=1)
+        assert answer.immediate_response.status.code == 404
+        assert await call.read() is grpc.aio.EOF
+        foreign = served.open(own=False)  # does not name its routes
+        assert kinds(await exchange(foreign, request_headers(BUFFERED), answers=1)) == ["request_headers"]
+        foreign.cancel()
+
+
 async def test_a_defect_of_ours_is_answered(start: Start) -> None:
     world = World()
 

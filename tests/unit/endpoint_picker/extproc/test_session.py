@@ -187,6 +187,12 @@ def test_full_duplex_passes_every_byte_in_small_chunks_however_it_came(
         ),
         pytest.param([request_headers(DUPLEX), request_body(b"x" * 11)], RequestTooLarge, id="too-large"),
         pytest.param(
+            [request_headers(BUFFERED, **{"content-length": "11"})], RequestTooLarge, id="announced-too-large"
+        ),
+        pytest.param(
+            [request_headers(DUPLEX, **{"content-length": "9" * 5000})], RequestTooLarge, id="announced-absurd"
+        ),
+        pytest.param(
             [request_headers(DUPLEX), *[request_body(b"x" * 4, end=False)] * 3],
             RequestTooLarge,
             id="too-large-in-pieces",

@@ -186,6 +186,37 @@ def test_no_route_is_no_route() -> None:
     assert isinstance(refused(World(), head=RequestHead(method="POST", path="/x")), RouteNotFound)
 
 
+def test_no_route_is_known_before_the_body() -> None:
+    director = World().director
+    with pytest.raises(RouteNotFound, match="POST /x"):
+        director.check_head(RequestHead(method="POST", path="/x?secret=1"))
+    director.check_head(RequestHead(method="GET", path="/v1/models"))
+    director.check_head(World().head())
+
+
+@pytest.mark.parametrize(
+    ("pool", "passes"),
+    [
+        pytest.param({}, True, id="any-model"),
+        pytest.param({"models": {"m": model_of("m")}}, False, id="named-models"),
+        pytest.param(
+            {"rewrites": (ResolvedRewrite(REWRITE_KEY, frozenset(), (TargetModel("w"),)),)},
+            False,
+            id="rewritten-models",
+        ),
+    ],
+)
+def test_a_model_that_only_the_server_could_read_passes_where_any_may(pool: dict[str, Any], passes: bool) -> None:
+    world = world_of(**pool)
+    head = world.head("/v1/chat/completions/custom")
+    body = b'{"model":"m","model":"other"}'
+    if passes:
+        assert decide(world, body, head).body is None
+    else:
+        assert isinstance(refused(world, body, head), InvalidRequest)
+    assert decide(world, b"no object", head).body is None
+
+
 def test_a_defect_while_deciding_leaves_nothing() -> None:
     world = World()
 

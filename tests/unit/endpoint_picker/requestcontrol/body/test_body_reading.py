@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_picker.domain.errors import EndpointPickerError, InvalidRequest, RequestTooLarge
-from endpoint_picker.requestcontrol.body.kinds import BodyKind, kind_of
+from endpoint_picker.domain.errors import EncodedBody, EndpointPickerError, InvalidRequest, RequestTooLarge
+from endpoint_picker.requestcontrol.body.kinds import BodyKind, kind_of, takes_form
 from endpoint_picker.requestcontrol.body.parsed import BodyFormat, BodyLimits, ParsedBody
 from endpoint_picker.requestcontrol.body.reading import read_body
 
@@ -30,8 +30,8 @@ PATHS = [
 ]
 
 
-def read(body: bytes, path: str = CHAT, limits: BodyLimits = LIMITS) -> ParsedBody:
-    return read_body(body, path=path, content_type="application/json", limits=limits)
+def read(body: bytes, path: str = CHAT, limits: BodyLimits = LIMITS, encoding: str = "") -> ParsedBody:
+    return read_body(body, path=path, content_type="application/json", content_encoding=encoding, limits=limits)
 
 
 def chat(extra: bytes = b"") -> bytes:
@@ -58,6 +58,35 @@ def chat(extra: bytes = b"") -> bytes:
 )
 def test_kind_follows_the_longest_suffix(path: str, kind: BodyKind) -> None:
     assert kind_of(path) is kind
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/v1/chat/completions/", id="slash-at-the-end"),
+        pytest.param("/v1//chat/completions", id="two-slashes"),
+        pytest.param("/v1/chat%2Fcompletions", id="escaped-slash"),
+        pytest.param("/v1/chat%2fcompletions%2f?x=1", id="escaped-slashes-and-query"),
+        pytest.param("/v1/chat/%63ompletions", id="escaped-letter"),
+        pytest.param("/v1/chat%5ccompletions", id="escaped-backslash"),
+        pytest.param("/v1/chat\\completions", id="backslash"),
+        pytest.param("/v1/chat/x/..%2fcompletions", id="escaped-dots"),
+        pytest.param("/v1/chat/x/..;a/completions", id="dots-with-parameter"),
+        pytest.param("/v1/chat;v=1/completions;a=b", id="parameters"),
+        pytest.param("/v1/chat/completions%3Fx=1", id="escaped-query"),
+        pytest.param("/v1/chat/completions%23x", id="escaped-fragment"),
+        pytest.param("/v1/chat/completions%20", id="blank"),
+        pytest.param("/v1/chat/completions.", id="dot"),
+        pytest.param("/V1/Chat/Completions", id="capitals"),
+    ],
+)
+def test_a_disguised_path_counts_as_what_a_server_might_take_it_for(path: str) -> None:
+    assert kind_of(path) is BodyKind.CHAT
+
+
+def test_a_disguised_form_is_one() -> None:
+    assert takes_form("/v1/images%2FEdits/;a")
+    assert not takes_form("/v1/images/generations?x=/v1/images/edits")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +191,46 @@ def test_unknown_paths_are_never_refused(body: bytes, model: str) -> None:
     parsed = read(body, "/anything", BodyLimits(max_bytes=1000))
     assert (parsed.kind, parsed.model) == (BodyKind.OTHER, model)
     assert (parsed.format is BodyFormat.JSON) == bool(model)
+
+
+@pytest.mark.parametrize(
+    ("body", "unreadable"),
+    [
+        pytest.param(b'{"model":"m"}', False, id="read"),
+        pytest.param(b'{"a":1}', False, id="no-model"),
+        pytest.param(b"model=m", False, id="no-object"),
+        pytest.param(b'{"model":"a","model":"b"}', True, id="two-models"),
+        pytest.param(b'{"model":"a\nb"}', True, id="no-name"),
+        pytest.param(b'{"model":"a",}', True, id="lenient-json"),
+        pytest.param(b'\xef\xbb\xbf{"model":"a"}', True, id="byte-order-mark"),
+        pytest.param('{"model":"a"}'.encode("utf-16"), True, id="utf-16"),
+        pytest.param('{"model":"a"}'.encode("utf-16-be"), True, id="utf-16-without-mark"),
+        pytest.param('{"model":"a"}'.encode("utf-32-le"), True, id="utf-32"),
+        pytest.param(b'{"model":"' + b"m" * 2000 + b'"}', True, id="too-large"),
+    ],
+)
+def test_a_body_in_which_others_might_find_a_model_is_told_from_one_without(body: bytes, unreadable: bool) -> None:
+    assert bool(read(body, "/anything", BodyLimits(max_bytes=1000)).unreadable) == unreadable
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate, br", "zstd", "identity, gzip", "unheard-of"])
+def test_an_encoded_body_is_not_read(encoding: str) -> None:
+    with pytest.raises(EncodedBody):
+        read(chat(), encoding=encoding)
+    assert read(chat(), "/anything", encoding=encoding).unreadable
+    assert not read(chat(), "/anything", encoding=encoding).model
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
+def test_identity_is_no_encoding(encoding: str) -> None:
+    assert read(chat(), encoding=encoding).model == "m"
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\u2028", "\u2029"])
+def test_a_model_name_moves_no_cursor(character: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(json.dumps({"model": f"a{character}b", "messages": [{"role": "user", "content": "x"}]}).encode())
+    assert caught.value.param == "model"
 
 
 def test_size_is_limited() -> None:
