@@ -101,12 +101,12 @@ class LeanConnection(asyncio.Protocol):
             return Exchange(started, self._first or now, now, error=f"{type(error).__name__}: {error}")
         finally:
             self._waiting = None
-        error = ""
+        problem = ""
         if self._status != 200:
-            error = f"status {self._status}: {self._tail.decode(errors='replace')}"
+            problem = f"status {self._status}: {self._tail.decode(errors='replace')}"
         elif streaming and _DONE not in self._tail:
-            error = "the stream ended without [DONE]"
-        return Exchange(started, self._first or self._ended, self._ended, error=error)
+            problem = "the stream ended without [DONE]"
+        return Exchange(started, self._first or self._ended, self._ended, error=problem)
 
 
 class LeanClient:
@@ -165,3 +165,14 @@ class LeanClient:
         exchange = await connection.exchange(self.request(body, headers), streaming=streaming)
         self.keep(connection)
         return exchange
+
+    async def chat_briefly(self, body: bytes, *, seconds: float, headers: bytes = b"") -> None:
+        """Post one chat completion and leave after *seconds*, answered or not."""
+        connection = await self.connect()
+        try:
+            async with asyncio.timeout(seconds):
+                await connection.exchange(self.request(body, headers), streaming=True)
+        except TimeoutError:
+            pass
+        finally:
+            connection.close()

@@ -23,8 +23,8 @@ _MOST_STREAMS_PER_ENDPOINT: Final = 12
 _OPEN_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.05
 # An idle endpoint is read once more before it is read as a busy one; the interval is a second and a tenth at most.
-_TURN_BUSY_SECONDS: Final = 1.2
-_TURN_IDLE_SECONDS: Final = 0.6
+TURN_BUSY_SECONDS: Final = 1.2
+TURN_IDLE_SECONDS: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def fit(windows: Sequence[Window], arm: str) -> Background:
 
 async def idle_window(arms: Arms, seconds: float) -> Window:
     """Measure the gateway while nothing is asked of it."""
-    await asyncio.sleep(_TURN_IDLE_SECONDS)
+    await asyncio.sleep(TURN_IDLE_SECONDS)
     return Window(busy=False, uses=await _watch(arms, seconds))
 
 
@@ -100,7 +100,7 @@ async def busy_window(arms: Arms, seconds: float) -> Window:
     async with asyncio.TaskGroup() as group:
         streams = await open_quiet_streams(arms, group, len(arms.servers.addresses))
         try:
-            await asyncio.sleep(_TURN_BUSY_SECONDS)
+            await asyncio.sleep(TURN_BUSY_SECONDS)
             uses = await _watch(arms, seconds)
         finally:
             await arms.release()
@@ -118,7 +118,7 @@ async def open_quiet_streams(arms: Arms, group: asyncio.TaskGroup, busy: int) ->
     """
     arm = arms.by_name[GATEWAY]
     bodies = _QUIET.bodies(0)
-    streams = []
+    streams: list[asyncio.Task[Exchange]] = []
     most = _MOST_STREAMS_PER_ENDPOINT * busy
     try:
         async with asyncio.timeout(_OPEN_SECONDS):

@@ -43,8 +43,8 @@ def test_gateway_measures_all_three_arms_and_what_they_use_without_requests(tmp_
     options += ["--passes", "1", "--seconds", "0.2", "--endpoints", "2"]
     said = run_benchmark("gateway", *options, "--output", str(output))
     part = figures(output)["parts"]["cells"]
-    assert [cell["workload"]["name"] for cell in part["cells"]] == ["json-2k", "stream16-2k"]
-    for cell in part["cells"]:
+    assert [cell["workload"]["name"] for cell in part["loads"]] == ["json-2k", "stream16-2k"]
+    for cell in part["loads"]:
         assert set(cell["passes"]) == {"envoy-alone", "constant-picker", "gateway"}
         for (one_pass,) in cell["passes"].values():
             assert one_pass["requests"] == cell["requests"]
