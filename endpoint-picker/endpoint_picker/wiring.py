@@ -23,18 +23,14 @@ from endpoint_picker.config.settings import (
     parse_host_port,
     read_api_keys,
 )
+from endpoint_picker.datalayer.configuration import Configuration
 from endpoint_picker.datalayer.endpoint_circuits import EndpointCircuits
 from endpoint_picker.datalayer.endpoint_page import PageProblem, metrics_target, models_target
 from endpoint_picker.datalayer.endpoint_store import EndpointStore
 from endpoint_picker.datalayer.envoy_admin import EnvoyAdmin
-from endpoint_picker.datalayer.envoy_files import EnvoyFiles, Outcome
-from endpoint_picker.datalayer.files import (
-    LISTENER_NAME,
-    LoadedManifests,
-    load_manifests,
-    resolve_standalone,
-)
-from endpoint_picker.datalayer.manifest_watch import ManifestWatch
+from endpoint_picker.datalayer.envoy_files import EnvoyFiles
+from endpoint_picker.datalayer.files import LISTENER_NAME, load_manifests
+from endpoint_picker.datalayer.last_good import LastGood
 from endpoint_picker.datalayer.scraper import MetricsScraper, ScrapeIntervals
 from endpoint_picker.datalayer.served_models import ServedModels
 from endpoint_picker.domain.circuit import CircuitReason, CircuitSettings, CircuitState
@@ -102,9 +98,10 @@ class Picker:
         self._listen = parse_host_port(settings.listen)
         api_keys = read_api_keys(settings.api_key_file)
         scheduling = _read_scheduling_file(settings.scheduling_config)
-        self._loaded = load_manifests(settings.manifest)
-        if self._loaded.problems:
-            raise ManifestProblems(tuple(str(problem) for problem in self._loaded.problems))
+        loaded = load_manifests(settings.manifest)
+        remembered = LastGood(settings.envoy_dir)
+        if loaded.problems and remembered.recall() is None:
+            raise ManifestProblems(tuple(str(problem) for problem in loaded.problems))
         self._envoy_settings = EnvoySettings(
             directory=settings.envoy_dir,
             listen={LISTENER_NAME: ListenAddress(self._listen.host, self._listen.port)},
@@ -170,9 +167,18 @@ class Picker:
             intervals=ScrapeIntervals(busy=settings.scrape_busy_seconds, idle=settings.scrape_idle_seconds),
         )
         self._admin = EnvoyAdmin(f"{settings.envoy_dir}/{names.ADMIN_SOCKET}")
-        self._files = EnvoyFiles(settings.envoy_dir, self._admin, clock=clock)
         self._resolution = Resolution()
-        self._applying = asyncio.Lock()
+        self._configuration = Configuration(
+            settings.manifest,
+            loaded,
+            EnvoyFiles(settings.envoy_dir, self._admin, clock=clock),
+            listen_port=self._listen.port,
+            render=lambda resolution: render(resolution, self._envoy_settings),
+            remembered=remembered,
+            route_by=self._route_by,
+            took_over=self._took_over,
+            refused=self._refused,
+        )
         self._state = DebugState(
             store=self._store,
             observer=self._observer,
@@ -184,7 +190,6 @@ class Picker:
         self._health = HealthService()
         self._serving = False
         self._draining = False
-        self._unverified = True
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -208,19 +213,17 @@ class Picker:
                 )
             )
             # Envoy may be waiting for a picker: one that knows no route yet would refuse what it is asked at once
-            await self._take_over(self._loaded)
+            await self._configuration.begin()
             server = await self._start_grpc()
             stack.push_async_callback(server.stop, 0)
             self._serving = True
-            logger.info(
-                "endpoint picker ready",
-                extra={"pools": len(self._resolution.pools), "files": len(self._loaded.files)},
-            )
+            logger.info("endpoint picker ready", extra={"pools": len(self._resolution.pools)})
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._scraper.run()),
                     group.create_task(self._models.run()),
-                    group.create_task(self._follow_manifests()),
+                    group.create_task(self._configuration.follow()),
+                    group.create_task(self._configuration.tend()),
                     group.create_task(self._sweep()),
                 ]
                 await stop.wait()
@@ -286,75 +289,16 @@ class Picker:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._director.sweep()
-            if self._unverified and (outcome := await self._files.verify()) is not None:
-                self._unverified = False
-                if not outcome.accepted:
-                    self._refuse((f"Envoy refused the configuration: {outcome.message}",))
-            if self._files.overdue:
-                try:
-                    await self._render(None)
-                except OSError as error:
-                    logger.error("departed clusters cannot be removed: %s", error)  # noqa: TRY400 - it says all
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
-    async def _follow_manifests(self) -> None:
-        watch = ManifestWatch(self._settings.manifest, self._loaded)
-        async for loaded in watch.changes():
-            if loaded.problems:
-                self._refuse(tuple(str(problem) for problem in loaded.problems))
-                continue
-            try:
-                await self._take_over(loaded)
-            except OSError as error:
-                self._refuse((f"Envoy's files cannot be written: {error}",))
-            except Exception as error:  # an edit is the unit that ends here; what is served goes on
-                logger.exception("manifests could not be taken over")
-                self._refuse((f"a defect of the gateway: {type(error).__name__}: {error}",))
-        await asyncio.Event().wait()
-
-    def _refuse(self, problems: tuple[str, ...]) -> None:
+    def _refused(self, problems: tuple[str, ...]) -> None:
         self._metrics.record_configuration(accepted=False)
         self._state.refused(problems)
-        for problem in problems:
-            logger.error("configuration refused, the last good one stays in force: %s", problem)
 
-    async def _take_over(self, loaded: LoadedManifests) -> None:
-        """Serve *loaded* from now on; if Envoy refuses it, go back to what was served before."""
-        resolution = resolve_standalone(loaded.resources, self._listen.port)
-        before = self._resolution
-        outcome = await self._render(resolution)
-        self._unverified = not outcome.running
-        if not outcome.accepted:
-            await self._render(before)
-            self._resolution = before
-            self._refuse((f"Envoy refused the configuration: {outcome.message}",))
-            return
-        self._resolution = resolution
+    def _took_over(self, resolution: Resolution) -> None:
         self._metrics.record_configuration(accepted=True)
         self._state.took_over(resolution, "")
-        logger.info("configuration taken over", extra={"resources": len(loaded.resources)})
-        self._warn_of(resolution, before)
-
-    @staticmethod
-    def _warn_of(resolution: Resolution, before: Resolution) -> None:
-        """Log every condition that is False now and was not before."""
-        known = {(v.subject, v.type, v.status, v.message) for v in before.verdicts}
-        for verdict in resolution.verdicts:
-            key = (verdict.subject, verdict.type, verdict.status, verdict.message)
-            if verdict.status == "False" and key not in known:
-                subject = f"{verdict.subject.kind} {verdict.subject.namespace}/{verdict.subject.name}"
-                logger.warning("%s: %s=False (%s): %s", subject, verdict.type, verdict.reason, verdict.message)
-
-    async def _render(self, wanted: Resolution | None) -> Outcome:
-        """Bring Envoy to *wanted* (None: what is in force, again), one change after the other."""
-        async with self._applying:
-            resolution = self._resolution if wanted is None else wanted
-            files = render(resolution, self._envoy_settings)
-            outcome = await self._files.apply(files, before_routes=lambda: self._route_by(resolution))
-            if outcome.accepted:
-                self._files.prune(files)
-            return outcome
 
     def _route_by(self, resolution: Resolution) -> None:
         """Decide requests by *resolution* from now on."""

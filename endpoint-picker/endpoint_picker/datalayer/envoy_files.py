@@ -2,14 +2,12 @@
 
 File-based discovery has no order across kinds. So: endpoints and secrets first, then clusters; once Envoy's admin
 interface shows the clusters, routes and listeners. What has disappeared stays until nothing can refer to it any more.
-Every file is replaced by rename; Envoy ignores edits in place.
+Every file is replaced by rename (Envoy ignores edits in place), and only once all of them have been written.
 """
 
 import asyncio
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +16,7 @@ from typing import Final, Protocol, cast
 
 from endpoint_picker.datalayer.departing_endpoints import DepartingEndpoints
 from endpoint_picker.datalayer.envoy_admin import EnvoyVersions
+from endpoint_picker.datalayer.staged_files import StagedFiles
 from envoy_config import names
 from envoy_config.fields import Json
 
@@ -28,6 +27,10 @@ _ACCEPT_SECONDS: Final = 5.0
 _ENDPOINTS_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 60.0
 _SILENT_LOOKS: Final = 3
+_PATTERNS: Final = (
+    *(names.BOOTSTRAP_FILE, names.CLUSTERS_FILE, names.LISTENERS_FILE),
+    *("eds/*.json", "sds/*.json", "rds/*.json"),
+)
 
 
 class Versions(Protocol):
@@ -78,10 +81,10 @@ class EnvoyFiles:
     """
 
     def __init__(self, directory: str, admin: Versions, *, clock: Callable[[], float]) -> None:
-        self._directory = Path(directory)
+        self._files = StagedFiles(Path(directory), _PATTERNS)
         self._admin = admin
         self._clock = clock
-        self._written: dict[str, Json] = {}
+        self._confirmed: set[str] = set()  # paths whose content Envoy has shown to us
         self._departed: dict[str, tuple[Json, float]] = {}  # cluster name -> (cluster, when it may go)
         self._departing = DepartingEndpoints(clock)
         self._refused: dict[str, tuple[Json, str]] = {}  # by path, what Envoy refused last and its words
@@ -93,30 +96,38 @@ class EnvoyFiles:
         a refused file.
 
         Raises:
-            OSError: A file cannot be written; what Envoy has stays in force.
+            OSError: A file cannot be written; nothing has changed then.
         """
         running = await self._admin.versions()
-        clusters = self._with_departed(files)
+        contents = self._with_departed(files)
+        self._files.stage(contents)
+        try:
+            return await self._publish(contents, running, before_routes)
+        finally:
+            self._files.discard()
+
+    async def _publish(
+        self, contents: Mapping[str, Json], running: EnvoyVersions | None, before_routes: Callable[[], None]
+    ) -> Outcome:
+        """Move staged files to their places in order, each after Envoy has taken over what it needs."""
         changed: list[Json] = []
-        for path, content in files.items():
+        for path, content in contents.items():
             if path.startswith("eds/"):
-                endpoints = self._departing.merge(path, self._written.get(path), content)
-                if self._write(path, endpoints):
-                    changed.append(endpoints)
+                if self._files.publish(path):
+                    changed.append(content)
             elif path.startswith("sds/") or path == names.BOOTSTRAP_FILE:
-                self._write(path, content)
-        refused = await self._bring(names.CLUSTERS_FILE, clusters, lambda v: v.clusters, running)
+                self._files.publish(path)
+        refused = await self._bring(names.CLUSTERS_FILE, contents, lambda v: v.clusters, running)
         if not refused:
             if running is not None:
                 await self._await_endpoints(changed)
             before_routes()
-        for path, content in files.items():
+        for path, content in contents.items():
             if path.startswith("rds/") and not refused:
                 listener = cast("str", cast("list[Json]", content["resources"])[0]["name"])
-                refused = await self._bring(path, content, partial(_route_version, listener), running)
+                refused = await self._bring(path, contents, partial(_route_version, listener), running)
         if not refused:
-            listeners = files[names.LISTENERS_FILE]
-            refused = await self._bring(names.LISTENERS_FILE, listeners, lambda v: v.listeners, running)
+            refused = await self._bring(names.LISTENERS_FILE, contents, lambda v: v.listeners, running)
         return Outcome(accepted=not refused, running=running is not None, message=refused)
 
     async def _await_endpoints(self, contents: Sequence[Json]) -> None:
@@ -136,21 +147,30 @@ class EnvoyFiles:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _bring(
-        self, path: str, content: Json, read: Callable[[EnvoyVersions], str], running: EnvoyVersions | None
+        self,
+        path: str,
+        contents: Mapping[str, Json],
+        read: Callable[[EnvoyVersions], str],
+        running: EnvoyVersions | None,
     ) -> str:
-        """Write one file and wait until Envoy has it; return its objection."""
+        """Publish one file and wait until Envoy has it; return its objection."""
+        content = contents[path]
         refused, objection = self._refused.get(path, (None, ""))
         if running is not None and refused == content:
             return objection
         self._refused.pop(path, None)
         before = await self._admin.versions() if running is not None else None
-        previous = self._written.get(path)
-        if not self._write(path, content) or before is None:
+        if self._files.publish(path, on_trial=before is not None):
+            self._confirmed.discard(path)
+        if before is None or path in self._confirmed:
             return ""
         objection = await self._await_version(read, content, before)
-        if objection and previous is not None:
-            self._write(path, previous)
+        if objection:
             self._refused[path] = (content, objection)
+            self._files.put_back(path)
+        else:
+            self._confirmed.add(path)
+            self._files.keep(path)
         return objection
 
     async def verify(self) -> Outcome | None:
@@ -160,11 +180,11 @@ class EnvoyFiles:
             return None
         routes = dict(now.routes)
         wanted = [(now.clusters, names.CLUSTERS_FILE), (now.listeners, names.LISTENERS_FILE)]
-        for path, content in self._written.items():
+        for path in self._files.paths:
             if path.startswith("rds/"):
-                listener = cast("str", cast("list[Json]", content["resources"])[0]["name"])
+                listener = cast("str", cast("list[Json]", self._files[path]["resources"])[0]["name"])
                 wanted.append((routes.get(listener, ""), path))
-        if all(version == self._written[path]["version_info"] for version, path in wanted):
+        if all(version == self._files[path]["version_info"] for version, path in wanted):
             return Outcome(accepted=True, running=True)
         if now.rejected:
             return Outcome(accepted=False, running=True, message=await self._refusal())
@@ -192,12 +212,20 @@ class EnvoyFiles:
             await asyncio.sleep(_POLL_SECONDS)
         return f"Envoy did not take over version {content['version_info']} within {_ACCEPT_SECONDS:g} s"
 
-    def _with_departed(self, files: Mapping[str, Json]) -> Json:
-        """Return the cluster file with clusters that requests under way may still use."""
+    def _with_departed(self, files: Mapping[str, Json]) -> Mapping[str, Json]:
+        """Return *files* with the clusters and endpoints that requests under way may still use."""
+        contents = dict(files)
+        for path, content in files.items():
+            if path.startswith("eds/"):
+                contents[path] = self._departing.merge(path, self._files.get(path), content)
+        contents[names.CLUSTERS_FILE] = self._with_departed_clusters(files[names.CLUSTERS_FILE])
+        return contents
+
+    def _with_departed_clusters(self, content: Json) -> Json:
         now = self._clock()
-        wanted = cast("list[Json]", files[names.CLUSTERS_FILE]["resources"])
+        wanted = cast("list[Json]", content["resources"])
         present = {cast("str", cluster["name"]) for cluster in wanted}
-        old = cast("list[Json]", self._written.get(names.CLUSTERS_FILE, {}).get("resources", []))
+        old = cast("list[Json]", (self._files.get(names.CLUSTERS_FILE) or {}).get("resources", []))
         for cluster in old:
             name = cast("str", cluster["name"])
             if name not in present:
@@ -205,21 +233,20 @@ class EnvoyFiles:
         for name in [n for n, (_, until) in self._departed.items() if n in present or until <= now]:
             del self._departed[name]
         if not self._departed:
-            return files[names.CLUSTERS_FILE]
+            return content
         lingering = [cluster for cluster, _ in self._departed.values()]
         digest = hashlib.sha256(repr(sorted(self._departed)).encode()).hexdigest()[:8]
-        version = f"{files[names.CLUSTERS_FILE]['version_info']}+{digest}"
-        return {**files[names.CLUSTERS_FILE], "version_info": version, "resources": [*wanted, *lingering]}
+        version = f"{content['version_info']}+{digest}"
+        return {**content, "version_info": version, "resources": [*wanted, *lingering]}
 
     def prune(self, files: Mapping[str, Json]) -> None:
         """Remove files of endpoints and secrets that nothing refers to any more."""
         keep = set(files) | {names.endpoints_file(name) for name in self._departed}
         kept_secrets = {names.cluster_hash(name) for name in self._departed}
-        for path in [p for p in self._written if p.startswith(("eds/", "sds/", "rds/")) and p not in keep]:
+        for path in [p for p in self._files.paths if p.startswith(("eds/", "sds/", "rds/")) and p not in keep]:
             if Path(path).name.partition("-")[0] not in kept_secrets:
-                (self._directory / path).unlink(missing_ok=True)
+                self._files.remove(path)
                 self._departing.forget(path)
-                del self._written[path]
 
     @property
     def lingering(self) -> bool:
@@ -230,18 +257,3 @@ class EnvoyFiles:
     def overdue(self) -> bool:
         """Whether some of them, or endpoints that have left, may go now."""
         return self._departing.overdue or any(until <= self._clock() for _, until in self._departed.values())
-
-    def _write(self, path: str, content: Json) -> bool:
-        """Replace one file if its content differs; return whether it did."""
-        if self._written.get(path) == content:
-            return False
-        target = self._directory / path
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary = target.with_name(target.name + ".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, separators=(",", ":"))
-        temporary.rename(target)
-        self._written[path] = content
-        return True

@@ -41,6 +41,7 @@ class LoadedManifests:
         ignored: Documents of kinds that play no part here.
         files: Files that were read.
         streams: Paths that cannot be read again.
+        texts: What was read, by its name in problems.
     """
 
     located: tuple[LocatedResource, ...] = ()
@@ -48,6 +49,7 @@ class LoadedManifests:
     ignored: tuple[IgnoredDocument, ...] = ()
     files: tuple[str, ...] = ()
     streams: frozenset[str] = frozenset()
+    texts: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def resources(self) -> tuple[Resource, ...]:
@@ -61,15 +63,41 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
     ignored: list[IgnoredDocument] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    texts: list[tuple[str, bytes]] = field(default_factory=list)
 
     def fail(self, source: str, message: str) -> None:
         self.problems.append(Problem(source, 0, "", "", (), message))
+
+    def take(self, source: str, text: bytes) -> None:
+        """Take over what *text* holds."""
+        parsed = parse_manifests(text, source)
+        self.located.extend(parsed.resources)
+        self.problems.extend(parsed.problems)
+        self.ignored.extend(parsed.ignored)
+        self.texts.append((source, text))
+
+    def loaded(self, what: str, streams: frozenset[str]) -> LoadedManifests:
+        """Return all that was found, with what is wrong with it as a whole; *what* names it."""
+        self.problems.extend(find_duplicates(self.located))
+        if not self.problems:
+            self.problems.extend(_unusable(self.located))
+        if not self.problems and not self.located and what:
+            self.fail(what, "there is no resource of the gateway in it")
+        return LoadedManifests(
+            tuple(self.located),
+            tuple(self.problems),
+            tuple(self.ignored),
+            tuple(self.files),
+            streams,
+            tuple(self.texts),
+        )
 
     def keep(self, path: str, earlier: LoadedManifests) -> None:
         """Take over what a stream held when it was read."""
         source = _source_of(path)
         self.located.extend(entry for entry in earlier.located if entry.source == source)
         self.ignored.extend(entry for entry in earlier.ignored if entry.source == source)
+        self.texts.extend(entry for entry in earlier.texts if entry[0] == source)
         self.files.append(path)
 
 
@@ -136,10 +164,7 @@ def _read(source: str, findings: _Findings) -> None:
     if len(text) > MAX_FILE_BYTES:
         findings.fail(source, f"larger than {MAX_FILE_BYTES} bytes")
         return
-    parsed = parse_manifests(text, _source_of(source))
-    findings.located.extend(parsed.resources)
-    findings.problems.extend(parsed.problems)
-    findings.ignored.extend(parsed.ignored)
+    findings.take(_source_of(source), text)
     findings.files.append(source)
 
 
@@ -173,18 +198,16 @@ def load_manifests(paths: Sequence[str], *, earlier: LoadedManifests | None = No
             if file not in seen:
                 seen.add(file)
                 _read(file, findings)
-    findings.problems.extend(find_duplicates(findings.located))
-    if not findings.problems:
-        findings.problems.extend(_unusable(findings.located))
-    if not findings.problems and not findings.located and paths:
-        findings.fail(", ".join(paths), "there is no resource of the gateway in it")
-    return LoadedManifests(
-        tuple(findings.located),
-        tuple(findings.problems),
-        tuple(findings.ignored),
-        tuple(findings.files),
-        earlier.streams if earlier is not None else frozenset(path for path in paths if is_stream(path)),
-    )
+    streams = earlier.streams if earlier is not None else frozenset(path for path in paths if is_stream(path))
+    return findings.loaded(", ".join(paths), streams)
+
+
+def load_texts(texts: Sequence[tuple[str, bytes]]) -> LoadedManifests:
+    """Return what *texts* hold, each with its name, as `load_manifests` does for files."""
+    findings = _Findings()
+    for source, text in texts:
+        findings.take(source, text)
+    return findings.loaded("what is remembered", frozenset())
 
 
 def resolve_standalone(resources: Sequence[Resource], listen_port: int) -> Resolution:
