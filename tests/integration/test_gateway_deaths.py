@@ -38,6 +38,7 @@ async def site(running: Site) -> AsyncIterator[Site]:
     running.held.release.clear()
     running.held.started = 0
     running.held.hold_headers = False
+    await running.gateway.settled()
     yield running
     running.held.release.set()
 
