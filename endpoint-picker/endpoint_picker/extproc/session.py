@@ -18,6 +18,7 @@ end of stream (some releases of Envoy send one for large bodies) changes nothing
 while a request is undecided: `receive` either wants a decision or gives the answers to send.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
@@ -29,9 +30,12 @@ from endpoint_picker.domain.usage import Usage
 from endpoint_picker.extproc import messages
 from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
 from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
+from endpoint_picker.requestcontrol.sse import is_event_stream
 from endpoint_picker.requestcontrol.stream_usage_filter import StreamUsageFilter
 from endpoint_picker.requestcontrol.usage_reader import UsageReader, usage_reader_for
 from envoy_config import names
+
+_STATUS: Final = re.compile(r"[0-9]{1,3}")
 
 
 class State(Enum):
@@ -151,6 +155,8 @@ class ExtProcSession:
             InvalidRequest: The message does not belong here.
             RequestTooLarge: The body exceeds the bound.
         """
+        if self._state is State.DONE:
+            return []
         if self._state is State.HEADERS and message.HasField("protocol_config"):
             modes = message.protocol_config
             self._request_mode = _BODY_MODES.get(modes.request_body_mode, BodyMode.NONE)
@@ -215,8 +221,6 @@ class ExtProcSession:
             return self._want_decision()
         if self._state is State.HEADERS:
             return self._unexpected("request trailers")
-        if self._state is State.DONE:
-            return []
         return [messages.go_on_request_trailers()]
 
     def _want_decision(self) -> DecisionWanted:
@@ -267,17 +271,15 @@ class ExtProcSession:
     # -- the answer passing by --------------------------------------------------------------------------------------
 
     def _response_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
-        if self._state is State.DONE:
-            return []
         self._state = State.RESPONSE  # before a decision: the data plane itself answers, such as 413
         self._chunks = []
         headers = messages.read_headers(message.response_headers.headers)
         status = headers.get(":status", "")
-        self.response.status = int(status) if status.isascii() and status.isdigit() else 0
+        self.response.status = int(status) if _STATUS.fullmatch(status) else 0
         self.response.served = messages.read_served(message)
         kind = headers.get("content-type", "")
         self._reader = usage_reader_for(kind)
-        if self._may_strip and kind.startswith("text/event-stream"):
+        if self._may_strip and is_event_stream(kind):
             self._strip = StreamUsageFilter()
         if message.response_headers.end_of_stream:
             self._complete()

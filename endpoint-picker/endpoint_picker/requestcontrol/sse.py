@@ -29,6 +29,8 @@ class PieceKind(Enum):
     """End of an event above the limit, or all of it."""
     LATE_LINE_FEED = auto()
     """The line feed that belongs to the terminator of the event before."""
+    BYTE_ORDER_MARK = auto()
+    """The mark a stream may begin with, before its first event; anywhere else it is part of a line."""
 
 
 class Piece(NamedTuple):
@@ -55,6 +57,7 @@ class SseFramer:
         self._pending = bytearray()
         self._oversized = False
         self._line_feed_may_follow = False
+        self._at_start = True
 
     def feed(self, chunk: bytes) -> list[Piece]:
         """Return the pieces that *chunk* completes, in order."""
@@ -76,7 +79,7 @@ class SseFramer:
         if self._oversized and len(self._pending) > _LONGEST_LINE_END:
             pieces.append(Piece(bytes(self._pending[:-_LONGEST_LINE_END]), PieceKind.FRAGMENT))
             del self._pending[:-_LONGEST_LINE_END]
-        return pieces
+        return self._without_mark(pieces) if self._at_start and pieces else pieces
 
     def finish(self) -> list[Piece]:
         """Return what is left when the stream has ended: an event without terminator, or nothing."""
@@ -86,7 +89,18 @@ class SseFramer:
         if self._oversized or len(rest.rstrip(b"\r\n")) > self.max_event_bytes:
             self._oversized = False
             return [Piece(rest, PieceKind.LAST_FRAGMENT)]
-        return [Piece(rest, PieceKind.EVENT)] if rest else []
+        pieces = [Piece(rest, PieceKind.EVENT)] if rest else []
+        return self._without_mark(pieces) if self._at_start and pieces else pieces
+
+    def _without_mark(self, pieces: list[Piece]) -> list[Piece]:
+        """Take the byte order mark off the first piece of the stream."""
+        self._at_start = False
+        first = pieces[0]
+        if first.kind is not PieceKind.EVENT or not first.raw.startswith(_BYTE_ORDER_MARK):
+            return pieces
+        rest = first.raw[len(_BYTE_ORDER_MARK) :]
+        mark = Piece(_BYTE_ORDER_MARK, PieceKind.BYTE_ORDER_MARK)
+        return [mark, *([Piece(rest, PieceKind.EVENT)] if rest else []), *pieces[1:]]
 
     def _complete_pending(self, chunk: bytes, start: int, pieces: list[Piece]) -> int:
         """Add to the pending event what of *chunk* belongs to it; return where the next event begins."""
@@ -128,8 +142,13 @@ class SseFramer:
 def event_data(raw: bytes) -> bytes:
     """Return the data of one event: its ``data`` lines joined by line feeds; empty if it has none."""
     values = []
-    for line in raw.removeprefix(_BYTE_ORDER_MARK).splitlines():
+    for line in raw.splitlines():
         name, _, value = line.partition(b":")
         if name == b"data":
             values.append(value.removeprefix(b" "))
     return b"\n".join(values)
+
+
+def is_event_stream(content_type: str) -> bool:
+    """Return whether *content_type* announces an event stream, parameters and letter case aside."""
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"

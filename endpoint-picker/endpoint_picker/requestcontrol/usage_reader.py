@@ -17,11 +17,19 @@ from typing import Final, Protocol
 import jiter
 
 from endpoint_picker.domain.usage import Usage
-from endpoint_picker.requestcontrol.sse import DEFAULT_MAX_EVENT_BYTES, Piece, PieceKind, SseFramer, event_data
+from endpoint_picker.requestcontrol.sse import (
+    DEFAULT_MAX_EVENT_BYTES,
+    Piece,
+    PieceKind,
+    SseFramer,
+    event_data,
+    is_event_stream,
+)
 
 DEFAULT_MAX_TAIL_BYTES: Final = 1 << 20
 
 _USAGE_KEY: Final = b'"usage"'
+_ESCAPED: Final = b"\\"
 _MAX_CANDIDATES: Final = 16
 _MAX_TOKENS: Final = 1 << 53
 _JSON_TYPE: Final = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
@@ -141,10 +149,9 @@ class JsonUsageReader:
 
 def usage_reader_for(content_type: str) -> UsageReader | None:
     """Return a fresh reader for an answer of *content_type*; None for a type that carries no usage."""
-    media_type = content_type.partition(";")[0].strip()
-    if media_type.lower() == "text/event-stream":
+    if is_event_stream(content_type):
         return SseUsageReader()
-    return JsonUsageReader() if _JSON_TYPE.fullmatch(media_type) else None
+    return JsonUsageReader() if _JSON_TYPE.fullmatch(content_type.partition(";")[0].strip()) else None
 
 
 class _Counts:
@@ -230,4 +237,6 @@ def _usage_positions(body: bytes) -> Iterator[int]:
         stop = body.rfind(_USAGE_KEY, 0, stop)
         if stop < 0:
             return
-        yield stop
+        # A quote behind a backslash begins no key, it stands within a text.
+        if not body.endswith(_ESCAPED, 0, stop):
+            yield stop

@@ -241,14 +241,15 @@ def test_empty_chunks_cost_no_memory() -> None:
 
 @pytest.mark.parametrize("response_mode", [STREAMED, DUPLEX])
 @pytest.mark.parametrize("trailers", [True, False])
-def test_the_usage_event_asked_for_is_read_and_taken_out(response_mode: int, trailers: bool) -> None:
+@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
+def test_the_usage_event_asked_for_is_read_and_taken_out(response_mode: int, trailers: bool, kind: str) -> None:
     machine = session()
     answers = play(
         machine,
         [
             request_headers(BUFFERED, response_mode=response_mode),
             request_body(b"{}"),
-            response_headers(kind="text/event-stream", served="10.0.0.2:80"),
+            response_headers(kind=kind, served="10.0.0.2:80"),
             response_body(b"data: a\n\n" + USAGE[:20]),
             response_body(USAGE[20:] + b"data: [DONE]\n\n", end=not trailers),
             *([response_trailers()] if trailers else []),
@@ -276,7 +277,20 @@ def test_a_response_cut_in_its_body_is_not_complete() -> None:
     assert not machine.response.complete
 
 
-@pytest.mark.parametrize("status", ["", "abc", "\uff12\uff10\uff10"])
+@pytest.mark.parametrize(
+    "message",
+    [request_headers(BUFFERED), request_body(b"x"), request_trailers(), *REPLY, response_trailers()],
+    ids=["request-headers", "request-body", "request-trailers", "headers", "body", "last-body", "trailers"],
+)
+def test_nothing_is_answered_after_the_end(message: ProcessingRequest) -> None:
+    machine = session()
+    play(machine, [request_headers(BUFFERED), request_body(b"{}"), *REPLY])
+    seen = replace(machine.response)
+    assert machine.receive(message) == []
+    assert (machine.state, machine.response) == (State.DONE, seen)
+
+
+@pytest.mark.parametrize("status", ["", "abc", "\uff12\uff10\uff10", "9" * 5000])
 def test_a_status_that_is_none_reads_as_unknown(status: str) -> None:
     machine = session()
     play(machine, [request_headers(BUFFERED), request_body(b"{}"), response_headers(status)])

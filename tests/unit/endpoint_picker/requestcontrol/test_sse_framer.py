@@ -106,11 +106,23 @@ def test_no_split_changes_an_event(stream: bytes, limit: int, cuts: list[int]) -
         pytest.param(b"data: a\r\ndata: b\r\n\r\n", b"a\nb", id="lines-are-joined"),
         pytest.param(b": data: a\nevent: x\nid: 1\ndatax: b\n\n", b"", id="other-fields-and-comments"),
         pytest.param(b"data\n\n", b"", id="field-without-colon"),
-        pytest.param(b"\xef\xbb\xbfdata: a\n\n", b"a", id="byte-order-mark"),
+        pytest.param(b"\xef\xbb\xbfdata: a\n\n", b"", id="byte-order-mark-is-part-of-the-name"),
     ],
 )
 def test_event_data(raw: bytes, expected: bytes) -> None:
     assert event_data(raw) == expected
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 4, 1000])
+@pytest.mark.parametrize("rest", [b"data: a\n\n" + MARK + b"data: b\n\n", b"data: a", b""])
+def test_a_byte_order_mark_is_one_at_the_start_of_the_stream_only(rest: bytes, chunk_bytes: int) -> None:
+    stream = MARK + rest
+    pieces = pieces_of([stream[at : at + chunk_bytes] for at in range(0, len(stream), chunk_bytes)])
+    assert pieces[0] == Piece(MARK, PieceKind.BYTE_ORDER_MARK)
+    assert pieces[1:] == pieces_of([rest])
 
 
 def test_a_limit_below_one_is_refused() -> None:

@@ -196,6 +196,10 @@ def test_the_usage_so_far_can_be_asked_for() -> None:
     assert reader.usage == CHAT_USAGE
 
 
+def test_a_key_that_only_ends_like_usage_is_another_key() -> None:
+    assert read(JsonUsageReader(), b'{"usage":{"prompt_tokens":1},"my\\"usage":{"prompt_tokens":2}}') == Usage(1)
+
+
 def test_usage_at_the_end_of_a_body_above_the_bound_is_read() -> None:
     reader = JsonUsageReader(max_tail_bytes=100)
     usage = read(reader, b'{"data":[', *[b"0.125," * 10] * 20, b'1],"usage":{"prompt_tokens":8}}')
