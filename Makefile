@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.installed-fuzz
 ARGS ?=
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-vllm test check lint bench docs clean
+.PHONY: help setup demo demo-vllm test check lint fuzz bench docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,13 @@ lint: $(STAMP) ## format, lint, types, import layers
 	@echo "==> lint-imports"; $(BIN)/lint-imports
 
 check: lint test ## the whole gate
+
+$(FUZZ_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group fuzz
+	@touch $@
+
+fuzz: $(FUZZ_STAMP) ## fuzzers, a minute each; ARGS="--target body --seconds 3600" for one, see docs/development.md
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 bench: $(STAMP) ## benchmarks; ARGS chooses one, see benchmarks/README.md
 	@echo "==> benchmarks"
