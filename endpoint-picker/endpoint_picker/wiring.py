@@ -16,6 +16,7 @@ import grpc
 from endpoint_picker.accesslog.server import register as register_access_log
 from endpoint_picker.admin.server import AdminServer
 from endpoint_picker.admin.state import DebugState
+from endpoint_picker.config.open_files import ConnectionRoom, connection_room, open_file_limit
 from endpoint_picker.config.scheduling import SchedulingConfigError, read_scheduling
 from endpoint_picker.config.settings import (
     PickerSettings,
@@ -82,6 +83,14 @@ def _read_scheduling_file(path: str) -> SchedulingSettings:
     return settings
 
 
+def _connection_room(wanted: int) -> ConnectionRoom:
+    open_files = open_file_limit()
+    room = connection_room(wanted, open_files)
+    if room.clients < wanted:
+        logger.info("max_connections is %d here, not %d: a process may open %d files", room.clients, wanted, open_files)
+    return room
+
+
 class Picker:
     """One endpoint picker beside one Envoy.
 
@@ -102,11 +111,13 @@ class Picker:
         remembered = LastGood(settings.envoy_dir)
         if loaded.problems and remembered.recall() is None:
             raise ManifestProblems(tuple(str(problem) for problem in loaded.problems))
+        room = _connection_room(settings.max_connections)
         self._envoy_settings = EnvoySettings(
             directory=settings.envoy_dir,
             listen={LISTENER_NAME: ListenAddress(self._listen.host, self._listen.port)},
             max_body_bytes=settings.max_body_bytes,
-            max_connections=settings.max_connections,
+            max_connections=room.clients,
+            max_upstream_connections=room.model_servers,
             max_heap_bytes=settings.envoy_max_heap_bytes,
             message_timeout_seconds=settings.message_timeout_seconds,
             connect_timeout_seconds=settings.connect_timeout_seconds,

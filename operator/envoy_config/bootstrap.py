@@ -4,6 +4,9 @@ from envoy_config import names
 from envoy_config.fields import Json, duration, file_source, typed
 from envoy_config.settings import EnvoySettings
 
+_LOG2_OF_LARGE_BODY = 20
+"""Streams that hold at least 1 MiB may be reset when memory runs short."""
+
 
 def _pipe(path: str) -> Json:
     return {"pipe": {"path": path, "mode": 0o600}}
@@ -38,11 +41,19 @@ def _picker_cluster(name: str, settings: EnvoySettings) -> Json:
 
 
 def _overload_manager(settings: EnvoySettings) -> Json:
-    """Return limits that keep Envoy alive: connections always, and new requests once memory runs short."""
+    """Return limits that keep Envoy alive: connections always, and requests once memory runs short.
+
+    New requests are refused first. What was accepted before may still grow, so then uploads are cut as well: over
+    HTTP/1 any whose next bytes arrive, over HTTP/2 the largest.
+    """
     heap = "envoy.resource_monitors.fixed_heap"
 
-    def above(action: str, fraction: float) -> Json:
-        return {"name": action, "triggers": [{"name": heap, "threshold": {"value": fraction}}]}
+    def above(name: str, fraction: float) -> Json:
+        return {"name": name, "triggers": [{"name": heap, "threshold": {"value": fraction}}]}
+
+    def between(name: str, begin: float, end: float) -> Json:
+        scaled = {"scaling_threshold": begin, "saturation_threshold": end}
+        return {"name": name, "triggers": [{"name": heap, "scaled": scaled}]}
 
     return {
         "refresh_interval": "0.25s",
@@ -64,8 +75,12 @@ def _overload_manager(settings: EnvoySettings) -> Json:
         ],
         "actions": [
             above("envoy.overload_actions.shrink_heap", 0.9),
+            above("envoy.overload_actions.close_idle_http_connections", 0.9),
             above("envoy.overload_actions.stop_accepting_requests", 0.95),
+            between("envoy.overload_actions.reset_high_memory_stream", 0.95, 1.0),
         ],
+        "loadshed_points": [between("envoy.load_shed_points.http1_server_abort_dispatch", 0.95, 1.0)],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _LOG2_OF_LARGE_BODY},
     }
 
 

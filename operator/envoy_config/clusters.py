@@ -137,7 +137,7 @@ def _cluster(name: str, endpoints_of: str, settings: EnvoySettings, policy: Json
         circuit_breakers={
             "thresholds": [
                 {
-                    "max_connections": _UNLIMITED,
+                    "max_connections": settings.max_upstream_connections,
                     "max_pending_requests": _UNLIMITED,
                     "max_requests": _UNLIMITED,
                     "max_retries": _UNLIMITED,

@@ -10,6 +10,9 @@ from envoy_config.local_replies import local_reply_config
 from envoy_config.picker_service import picker_service
 from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
 
+_IDLE_CONNECTION_SECONDS = 620.0
+"""Longer than the ten minutes after which load balancers give a connection up, so that they do it first."""
+
 
 def _access_log(log_name: str) -> Json:
     def tag(name: str, value: str) -> Json:
@@ -138,7 +141,10 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
         always_set_request_id_in_response=True,
         server_header_transformation="PASS_THROUGH",
         max_request_headers_kb=settings.max_header_kib,
-        common_http_protocol_options={"max_headers_count": names.MAX_HEADERS, "idle_timeout": "3600s"},
+        common_http_protocol_options={
+            "max_headers_count": names.MAX_HEADERS,
+            "idle_timeout": duration(_IDLE_CONNECTION_SECONDS),
+        },
         http2_protocol_options={
             "max_concurrent_streams": 1000,
             "initial_stream_window_size": 1024 * 1024,

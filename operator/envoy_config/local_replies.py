@@ -65,6 +65,14 @@ def _picker_silent() -> Json:
     return {**_mapper(status, kind, code, message), "filter": _expression(contains), "status_code": status}
 
 
+def _upload_cut() -> Json:
+    """Return the reply to an upload that is cut because memory runs short, the one reason of the codec for a 500."""
+    reply = next(reply for reply in _REPLIES if reply[0] == 503)
+    message = "The gateway is short of memory; try again later."
+    condition = "response.code == 500 && response.code_details.startsWith('http1.')"
+    return {**_mapper(*reply[:3], message), "filter": _expression(condition), "status_code": 503}
+
+
 def _mapper(status: int, kind: str, code: str, message: str) -> Json:
     mapper: Json = {
         "filter": _from_envoy(status),
@@ -85,4 +93,4 @@ def _mapper(status: int, kind: str, code: str, message: str) -> Json:
 
 def local_reply_config() -> Json:
     """Return the local reply configuration of the connection manager."""
-    return {"mappers": [_picker_silent(), *(_mapper(*reply) for reply in _REPLIES)]}
+    return {"mappers": [_picker_silent(), _upload_cut(), *(_mapper(*reply) for reply in _REPLIES)]}

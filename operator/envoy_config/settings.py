@@ -40,6 +40,7 @@ class EnvoySettings:
         max_body_bytes: Largest request body; also what a retry can replay.
         max_header_kib: Largest request header block, KiB.
         max_connections: Client connections accepted at once.
+        max_upstream_connections: Connections to the servers of one cluster; above it requests wait for one.
         max_heap_bytes: Memory of Envoy beyond which it refuses requests.
         message_timeout_seconds: How long Envoy waits for one answer of the picker.
         connect_timeout_seconds: Per attempt, towards model servers.
@@ -57,11 +58,12 @@ class EnvoySettings:
     max_body_bytes: int = 32 * 1024 * 1024
     max_header_kib: int = 60
     max_connections: int = 20_000
+    max_upstream_connections: int = 1_000_000
     max_heap_bytes: int = 2 * 1024 * 1024 * 1024
     message_timeout_seconds: float = 10.0
     connect_timeout_seconds: float = 2.0
     stream_idle_timeout_seconds: float = 300.0
-    request_timeout_seconds: float = 300.0
+    request_timeout_seconds: float = 120.0
     usage: UsageSource = UsageSource.NATIVE
     hold_headers: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)

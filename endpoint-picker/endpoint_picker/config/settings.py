@@ -138,7 +138,13 @@ class PickerSettings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=1 << 30, description="Largest request body, bytes; also what a retry can replay.")
     ] = 32 * 1024 * 1024
-    max_connections: Annotated[int, Field(ge=1, description="Client connections accepted at once.")] = 20_000
+    max_connections: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Client connections accepted at once; no more than half of the files that a process may open.",
+        ),
+    ] = 20_000
     envoy_max_heap_bytes: Annotated[
         int, Field(ge=64 << 20, description="Memory of Envoy near which it refuses new requests, bytes.")
     ] = 2 * 1024 * 1024 * 1024
