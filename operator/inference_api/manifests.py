@@ -1,6 +1,7 @@
 """Manifest files: YAML or JSON text to resources, every problem with file, line and path, all of them at once."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -8,8 +9,10 @@ from typing import Final
 from inference_api.names import GATEWAY_GROUP
 from inference_api.problems import PathTuple, ValidationProblems, dotted
 from inference_api.resources import Resource, parse_resource
-from inference_api.yaml_nodes import MAX_DEPTH, MAX_TEXT_BYTES, Document, InvalidYaml, Node, read_documents
+from inference_api.yaml_nodes import MAX_DEPTH, MAX_NODES, MAX_TEXT_BYTES, Document, InvalidYaml, Node, read_documents
 
+_YAML_LINE_ENDS: Final = re.compile("[\x85\u2028\u2029]")
+"""Line ends to YAML, which folds them; to JSON they are characters of a string like any other."""
 _CLUSTER_SCOPED: Final = frozenset({(GATEWAY_GROUP, "GatewayClass")})
 
 
@@ -127,14 +130,10 @@ class _Reader:
 
     def read(self, text: str) -> None:
         try:
-            for document in read_documents(text):
+            for document in _documents(text):
                 self._document(document)
         except InvalidYaml as exc:
-            recovered = _json_document(text)
-            if recovered is None:
-                self._problem(exc.line, exc.message)
-            else:
-                self._document(recovered)
+            self._problem(exc.line, exc.message)
 
     def _document(self, document: Document) -> None:
         broken = bool(document.problems)
@@ -204,9 +203,28 @@ def _objects(root: Node) -> Iterator[tuple[Node, str, str]]:
             yield node, api_version, kind
 
 
+def _documents(text: str) -> Iterator[Document]:
+    """Yield the documents of *text*: read as YAML, for its lines, unless it is JSON that YAML reads differently.
+
+    Raises:
+        InvalidYaml: It is neither, or goes beyond the limits.
+    """
+    differing = _YAML_LINE_ENDS.search(text) and _json_document(text)
+    if differing:
+        yield differing
+        return
+    try:
+        yield from read_documents(text)
+    except InvalidYaml:
+        recovered = _json_document(text)
+        if recovered is None:
+            raise
+        yield recovered
+
+
 def _json_document(text: str) -> Document | None:
     """Read *text* as JSON where YAML cannot (escaped surrogate pairs); lines are lost, None if it is no JSON."""
-    if not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith("{") or sum(map(text.count, "[{,")) > MAX_NODES:
         return None
     problems: list[tuple[int, str]] = []
 

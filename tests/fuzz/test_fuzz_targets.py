@@ -11,6 +11,7 @@ from fuzz.findings import Findings, failure
 from fuzz.mutation import next_input
 from fuzz.registry import TARGETS
 from fuzz.target import Target
+from fuzz.targets.manifests import HOSTILE
 
 ROOT = Path(__file__).parents[2]
 REGRESSIONS = Path(__file__).parent / "regressions"
@@ -60,6 +61,11 @@ def test_seeds(name: str) -> None:
 )
 def test_what_once_failed(file: Path) -> None:
     TARGETS[file.parent.name].check(file.read_bytes())
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_large_hostile_manifests_cost_what_their_size_allows(number: int) -> None:
+    TARGETS["manifests"].check(HOSTILE[number](10_000))
 
 
 def _refuse_three(data: bytes) -> None:

@@ -15,8 +15,8 @@ from envoy_config.static import static_document
 from fuzz import json_text
 from fuzz.target import Target, bounded
 from inference_api.gateway import Gateway
-from inference_api.manifests import ParsedManifests, find_duplicates, parse_manifests
-from inference_api.yaml_nodes import InvalidYaml, read_documents
+from inference_api.manifests import ParsedManifests, _documents, find_duplicates, parse_manifests
+from inference_api.yaml_nodes import InvalidYaml
 from inference_resolution.resolution import resolve
 from inference_resolution.resolved import Resolution
 from inference_resolution.targets import gateway_target
@@ -57,7 +57,7 @@ def _check_nothing_lost(data: bytes, parsed: ParsedManifests) -> None:
     """Silence means there was nothing, or nothing but empty lists."""
     if parsed.resources or parsed.ignored:
         return
-    for document in read_documents(data.decode().removeprefix("\ufeff")):
+    for document in _documents(data.decode().removeprefix("\ufeff")):
         value = document.root.plain()
         assert isinstance(value, Mapping)
         assert str(value.get("kind", "")).endswith("List")
@@ -68,7 +68,7 @@ def _check_json(data: bytes) -> None:
     try:
         value = json_text.strict_value(data)
         text = data.decode()
-        documents = list(read_documents(text))
+        documents = list(_documents(text))
     except (json_text.NotStrict, InvalidYaml):
         return
     if isinstance(value, dict | list) and not any(document.problems for document in documents):
@@ -131,12 +131,14 @@ def _doubling(count: int, entry: str) -> bytes:
     return "\n".join(entry.format(n=n, m=n - 1) for n in range(1, count)).encode()
 
 
-_HOSTILE: tuple[Callable[[int], bytes], ...] = (
+HOSTILE: tuple[Callable[[int], bytes], ...] = (
     lambda count: b"[" * count,
     lambda count: b"{a: " * count,
     lambda count: b"- " * count + b"a",
     lambda count: b"? " * count + b"a",
     lambda count: b"a: " + b"9" * count * 10,
+    lambda count: b'{"a": [' + b"[]," * count + b'"\\ud83d\\ude00"]}',
+    lambda count: b"[" + b'{"a": 1},' * count + b"1]",
     lambda count: b"a0: &a0 [1, 1]\n" + _doubling(min(count, 60), "b{n}: &a{n} [*a{m}, *a{m}]"),
     lambda count: b"a0: &a0 {x: 1}\n" + _doubling(count, "b{n}: &a{n} {{<<: [*a{m}, *a{m}], y{n}: 1}}"),
     lambda count: b"a: &x 1\n" + b"".join(b"b%d: *x\n" % n for n in range(count)),
@@ -147,7 +149,7 @@ _HOSTILE: tuple[Callable[[int], bytes], ...] = (
 
 def generate(rng: random.Random) -> bytes:
     if rng.random() < 0.03:
-        return rng.choice(_HOSTILE)(rng.choice((10, 200, 3000)))
+        return rng.choice(HOSTILE)(rng.choice((10, 200, 3000)))
     rate = rng.choice((0.0, 0.02, 0.05, 0.2))
     chosen = rng.sample(_DOCUMENTS, rng.randrange(1, min(6, len(_DOCUMENTS))))
     texts = []

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_api import manifests, yaml_nodes
 from inference_api.inference_pool import InferencePool
 from inference_api.manifests import find_duplicates, parse_manifests
 
@@ -36,6 +37,22 @@ def test_json_with_tabs_and_escaped_surrogates_is_read() -> None:
     parsed = parse_manifests(text, "f.json")
     assert parsed.problems == ()
     assert parsed.resources[0].resource.metadata.annotations == {"a": "😀"}
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_a_line_end_of_yaml_alone_stays_in_the_text_of_json(character: str) -> None:
+    text = '{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "annotations": {"a": "b @ c"}}}'
+    text = text.replace("@", character)
+    parsed = parse_manifests(text, "f.json")
+    assert parsed.problems == ()
+    assert parsed.resources[0].resource.metadata.annotations == {"a": f"b {character} c"}
+
+
+def test_what_is_too_much_as_yaml_is_not_read_as_json_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (manifests, yaml_nodes):
+        monkeypatch.setattr(module, "MAX_NODES", 100)
+    text = '{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "x": [' + "1," * 100 + "1]}"
+    assert messages(text) == ["f.yaml:1: more than 100 values, aliases expanded"]
 
 
 def test_foreign_kinds_are_ignored_and_reported() -> None:
