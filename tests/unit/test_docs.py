@@ -20,6 +20,7 @@ _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 _LONGEST_LINE = 120
+_PAGES_OF_TABLES = {"configuration.md", "faults.md"}  # whose rows are as long as what they say
 
 
 def prose(page: Path) -> str:
@@ -74,9 +75,9 @@ def test_source_files_that_are_named_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_lines_are_short(page: Path) -> None:
-    if page.name == "configuration.md":
-        pytest.skip("generated: the rows of its tables are as long as what they say")
     lines = enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+    if page.name in _PAGES_OF_TABLES:
+        lines = ((number, line) for number, line in lines if not line.startswith("|"))
     assert [number for number, line in lines if len(line) > _LONGEST_LINE] == []
 
 
