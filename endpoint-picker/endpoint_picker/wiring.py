@@ -122,6 +122,7 @@ class Picker:
             message_timeout_seconds=settings.message_timeout_seconds,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             stream_idle_timeout_seconds=settings.stream_idle_timeout_seconds,
+            request_timeout_seconds=settings.request_timeout_seconds,
             usage=settings.usage,
             hold_headers=settings.hold_headers,
             api_keys=api_keys,

@@ -150,7 +150,7 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
             "initial_stream_window_size": 1024 * 1024,
             "initial_connection_window_size": 16 * 1024 * 1024,
         },
-        request_headers_timeout="30s",
+        request_headers_timeout=duration(settings.client_stall_seconds),
         request_timeout=duration(settings.request_timeout_seconds),
         stream_idle_timeout=duration(settings.stream_idle_timeout_seconds),
         upgrade_configs=[{"upgrade_type": "websocket", "enabled": False}],

@@ -327,10 +327,15 @@ class RouteTable:
         """Return an action that answers with *code*: it leads to a cluster that does not exist.
 
         A direct response would say it more plainly, but Envoy knows no body limit for those: the picker's filter could
-        not hold a body larger than the connection's buffer.
+        not hold a body larger than the connection's buffer. The request is on this route only while it arrives and is
+        decided, so it may be silent for less long than an answer.
         """
         return {
-            "route": {"cluster": cluster, "cluster_not_found_response_code": code},
+            "route": {
+                "cluster": cluster,
+                "cluster_not_found_response_code": code,
+                "idle_timeout": duration(self._settings.undecided_idle_seconds),
+            },
             "request_body_buffer_limit": self._settings.body_buffer_bytes,
         }
 

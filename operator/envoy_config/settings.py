@@ -6,6 +6,8 @@ from typing import Final
 
 _BODY_GROWTH_BYTES: Final = 64 * 1024
 """A target model's longer name and the options the picker adds need far less."""
+_CLIENT_STALL_SECONDS: Final = 30.0
+_DECISION_MARGIN_SECONDS: Final = 10.0
 _CONNECTION_BUFFER_BYTES: Final = 256 * 1024
 
 
@@ -45,7 +47,8 @@ class EnvoySettings:
         message_timeout_seconds: How long Envoy waits for one answer of the picker.
         connect_timeout_seconds: Per attempt, towards model servers.
         stream_idle_timeout_seconds: Silence on a client stream that ends it.
-        request_timeout_seconds: Time a client may take to send its whole request.
+        request_timeout_seconds: Time a client may take to send its whole request; for its headers, and between two
+            pieces of its body, it has half a minute of that at most.
         usage: Who reads usage.
         hold_headers: Hold response headers until the first body byte, so that an attempt that dies or stalls in
             prefill fails over. Rests on upstream Wasm, marked alpha.
@@ -72,6 +75,16 @@ class EnvoySettings:
     def body_buffer_bytes(self) -> int:
         """What Envoy holds of a body: the largest one, and what the picker may add to it."""
         return self.max_body_bytes + _BODY_GROWTH_BYTES
+
+    @property
+    def client_stall_seconds(self) -> float:
+        """How long a client may send nothing of a request that it has begun."""
+        return min(_CLIENT_STALL_SECONDS, self.request_timeout_seconds)
+
+    @property
+    def undecided_idle_seconds(self) -> float:
+        """Silence that ends a request on whose route nobody is dialled: the client's, or the picker's and a margin."""
+        return max(self.client_stall_seconds, self.message_timeout_seconds + _DECISION_MARGIN_SECONDS)
 
     @property
     def connection_buffer_bytes(self) -> int:

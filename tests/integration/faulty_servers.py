@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Writes the answer to one request, its head included; the connection is closed once it returns."""
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
+"""Writes the answer to one request, its head included, and returns whether another may follow on the connection."""
 
 IDLE_PAGE = "vllm:num_requests_waiting 0\nvllm:num_requests_running 0\nvllm:kv_cache_usage_perc 0\n"
 """Metrics page of a server without work."""
@@ -40,11 +40,22 @@ def chunk(data: bytes) -> bytes:
 def plays(*pieces: bytes, pause: float = 0.0) -> Script:
     """A script that writes *pieces* and ends."""
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(pause)
+        return False
+
+    return play
+
+
+def answers(*pieces: bytes) -> Script:
+    """A script that writes *pieces* and waits for the next request."""
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        await plays(*pieces)(reader, writer)
+        return True
 
     return play
 
@@ -52,12 +63,13 @@ def plays(*pieces: bytes, pause: float = 0.0) -> Script:
 def repeats(start: bytes, piece: bytes, *, pause: float = 0.0) -> Script:
     """A script that writes *start* and then *piece* as long as anyone reads it."""
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(start)
         while not reader.at_eof():
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(pause)
+        return False
 
     return play
 
@@ -65,9 +77,10 @@ def repeats(start: bytes, piece: bytes, *, pause: float = 0.0) -> Script:
 def hangs_after(*pieces: bytes) -> Script:
     """A script that writes *pieces* and never ends."""
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         await plays(*pieces)(reader, writer)
         await reader.read()
+        return False
 
     return play
 
@@ -75,9 +88,10 @@ def hangs_after(*pieces: bytes) -> Script:
 def resets_after(*pieces: bytes) -> Script:
     """A script that writes *pieces* and resets the connection."""
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         await plays(*pieces, pause=0.02)(reader, writer)
         writer.transport.abort()
+        return False
 
     return play
 
@@ -86,8 +100,8 @@ def in_turn(*scripts: Script) -> Script:
     """A script that plays the first of *scripts* for the first request, and so on; the last for all that follow."""
     left = list(scripts)
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await (left.pop(0) if len(left) > 1 else left[0])(reader, writer)
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        return await (left.pop(0) if len(left) > 1 else left[0])(reader, writer)
 
     return play
 
@@ -131,10 +145,9 @@ class FaultyServer:
         self.bodies.append(await reader.readexactly(int(fields["content-length"])))
         self.open += 1
         try:
-            await self.script(reader, writer)
+            return await self.script(reader, writer)
         finally:
             self.open -= 1
-        return False
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from integration.faulty_servers import (
     FaultyServer,
     Script,
     adapter_page,
+    answers,
     chunk,
     faulty_server,
     hangs_after,
@@ -140,12 +141,12 @@ ENDLESS: Mapping[str, Script] = {
 
 OTHERS: Mapping[str, Script] = {
     "interim-answers": repeats(b"", b"HTTP/1.1 102 Processing\r\n\r\n", pause=0.001),
-    "recovers/500": in_turn(*[plays(json_head(2, status="500 Internal Server Error") + b"{}")] * 2, plays(WHOLE)),
-    "recovers/503": in_turn(*[plays(json_head(2, status="503 Service Unavailable") + b"{}")] * 2, plays(WHOLE)),
+    "recovers/500": in_turn(*[plays(json_head(2, status="500 Internal Server Error") + b"{}")] * 2, answers(WHOLE)),
+    "recovers/503": in_turn(*[plays(json_head(2, status="503 Service Unavailable") + b"{}")] * 2, answers(WHOLE)),
     "recovers/429": in_turn(
-        *[plays(json_head(2, "retry-after-ms: 50", status="429 Too Many Requests") + b"{}")] * 2, plays(WHOLE)
+        *[plays(json_head(2, "retry-after-ms: 50", status="429 Too Many Requests") + b"{}")] * 2, answers(WHOLE)
     ),
-    "recovers/resets": in_turn(resets_after(), resets_after(), plays(WHOLE)),
+    "recovers/resets": in_turn(resets_after(), resets_after(), answers(WHOLE)),
     "one-answer-too-many": hangs_after(WHOLE + head("content-length: 6") + b"poison"),
     "one-answer-too-many-later": hangs_after(WHOLE, head("content-length: 6") + b"poison"),
     "error-in-the-stream": plays(*BEGUN, chunk(b'data: {"error":{"message":"engine died","code":500}}\n\n'), *ENDED),
@@ -197,7 +198,7 @@ def _pool(name: str, ports: Sequence[int]) -> list[Document]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        sound = await stack.enter_async_context(faulty_server(plays(WHOLE), page=adapter_page()))
+        sound = await stack.enter_async_context(faulty_server(answers(WHOLE), page=adapter_page()))
         servers = {
             name: await stack.enter_async_context(faulty_server(script, page=adapter_page(name)))
             for name, script in _scripts().items()

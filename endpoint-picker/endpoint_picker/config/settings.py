@@ -157,6 +157,15 @@ class PickerSettings(BaseSettings):
     stream_idle_timeout_seconds: Annotated[
         float, Field(gt=0, le=86_400, description="Silence on a client's stream that ends it, seconds.")
     ] = 300.0
+    request_timeout_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=86_400,
+            description="How long a client may take to send a request, seconds; for its headers, and between two "
+            "pieces of its body, 30 s of that at most.",
+        ),
+    ] = 300.0
     in_flight_limit_seconds: Annotated[
         float,
         Field(

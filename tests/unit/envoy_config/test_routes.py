@@ -236,8 +236,16 @@ def weighted(*backends: tuple[Any, int]) -> ResolvedRule:
     return ResolvedRule("w", tuple(ResolvedBackend(target, weight) for target, weight in backends))
 
 
-REFUSED = {"cluster": names.NO_DECISION_CLUSTER, "cluster_not_found_response_code": "SERVICE_UNAVAILABLE"}
-BACKENDLESS = {"cluster": names.NO_BACKEND_CLUSTER, "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR"}
+REFUSED = {
+    "cluster": names.NO_DECISION_CLUSTER,
+    "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
+    "idle_timeout": "30s",
+}
+BACKENDLESS = {
+    "cluster": names.NO_BACKEND_CLUSTER,
+    "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
+    "idle_timeout": "30s",
+}
 
 
 @pytest.mark.parametrize(
@@ -254,6 +262,18 @@ def test_a_request_that_no_picker_answered_meets_a_cluster_that_does_not_exist(
     found = client_facing(given, max_body_bytes=1_000_000)
     assert found["route"] == action
     assert found["request_body_buffer_limit"] > 1_000_000  # else the picker would see no larger body
+
+
+@pytest.mark.parametrize(
+    ("changed", "idle"),
+    [
+        pytest.param({"request_timeout_seconds": 12.0}, "12s", id="never-longer-than-a-whole-request"),
+        pytest.param({"message_timeout_seconds": 60.0}, "70s", id="long-enough-for-the-picker"),
+    ],
+)
+def test_a_client_that_stops_sending_is_let_go(changed: dict[str, float], idle: str) -> None:
+    given = client_facing(entry(rule(CLOSED)), **{"message_timeout_seconds": 1.0, **changed})
+    assert given["route"]["idle_timeout"] == idle
 
 
 @pytest.mark.parametrize(
