@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import random
 import secrets
 import time
@@ -11,9 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-import grpc
-
-from endpoint_picker.accesslog.server import register as register_access_log
+from endpoint_picker.accesslog.server import AccessLogService
 from endpoint_picker.admin.server import AdminServer
 from endpoint_picker.admin.state import DebugState
 from endpoint_picker.config.open_files import ConnectionRoom, connection_room, open_file_limit
@@ -37,6 +34,7 @@ from endpoint_picker.datalayer.served_models import ServedModels
 from endpoint_picker.domain.circuit import CircuitReason, CircuitSettings, CircuitState
 from endpoint_picker.extproc.health import HealthService
 from endpoint_picker.extproc.server import ExternalProcessor
+from endpoint_picker.listening import DataPlaneServers
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits
 from endpoint_picker.requestcontrol.director import Director, DirectorSettings
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
@@ -54,7 +52,6 @@ from inference_resolution.resolved import Resolution
 logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS: Final = 1.0
-_MESSAGE_OVERHEAD_BYTES: Final = 1024 * 1024
 
 
 class ManifestProblems(Exception):
@@ -226,12 +223,14 @@ class Picker:
             )
             # Envoy may be waiting for a picker: one that knows no route yet would refuse what it is asked at once
             await self._configuration.begin()
-            server = await self._start_grpc()
-            stack.push_async_callback(server.stop, 0)
+            servers = self._servers()
+            stack.push_async_callback(servers.stop, 0)
+            await servers.start()
             self._serving = True
             logger.info("endpoint picker ready", extra={"pools": len(self._resolution.pools)})
             async with asyncio.TaskGroup() as group:
                 tasks = [
+                    group.create_task(servers.run()),
                     group.create_task(self._scraper.run()),
                     group.create_task(self._models.run()),
                     group.create_task(self._configuration.follow()),
@@ -241,24 +240,11 @@ class Picker:
                 await stop.wait()
                 self._draining = True
                 self._health.set_serving(serving=False)
-                await server.stop(self._settings.drain_seconds)
+                await servers.stop(self._settings.drain_seconds)
                 for task in tasks:
                     task.cancel()
 
-    async def _start_grpc(self) -> grpc.aio.Server:
-        """Start the gRPC server on its Unix socket; a socket left behind by a killed picker is replaced."""
-        path = Path(self._settings.envoy_dir, names.PICKER_SOCKET)
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
-        limit = self._settings.max_body_bytes + _MESSAGE_OVERHEAD_BYTES
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", limit),
-                ("grpc.max_concurrent_streams", 100_000),
-                ("grpc.max_metadata_size", 128 * 1024),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
-            ]
-        )
+    def _servers(self) -> DataPlaneServers:
         processor = ExternalProcessor(
             self._director,
             clock=time.monotonic,
@@ -267,35 +253,8 @@ class Picker:
             max_held_bytes=self._settings.max_held_bytes,
             reads_answers=self._settings.usage is UsageSource.PICKER,
         )
-        server.add_generic_rpc_handlers((processor.handler(), self._health.handler()))
-        register_access_log(server, self._director, on_malformed=self._metrics.record_malformed_entry)
-        mask = os.umask(0o177)
-        try:
-            server.add_insecure_port(f"unix:{path}")
-            self._listen_further(server)
-            await server.start()
-        finally:
-            os.umask(mask)
-        return server
-
-    def _listen_further(self, server: grpc.aio.Server) -> None:
-        """Bind the address for other data planes, if there is one; OSError when it is taken."""
-        settings = self._settings
-        if not settings.grpc_listen:
-            return
-        listen = parse_host_port(settings.grpc_listen)
-        host = f"[{listen.host}]" if ":" in listen.host else listen.host
-        address = f"{host}:{listen.port}"
-        try:
-            if not settings.grpc_tls_cert_file:
-                server.add_insecure_port(address)
-                return
-            key = Path(settings.grpc_tls_key_file).read_bytes()
-            chain = Path(settings.grpc_tls_cert_file).read_bytes()
-            server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
-        except RuntimeError as error:
-            msg = f"grpc_listen {address} cannot be bound: {error}"
-            raise OSError(msg) from error
+        access_log = AccessLogService(self._director, on_malformed=self._metrics.record_malformed_entry)
+        return DataPlaneServers(self._settings, processor=processor, access_log=access_log, health=self._health)
 
     async def _sweep(self) -> None:
         while True:

@@ -7,11 +7,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from endpoint_picker.accesslog.server import SERVICE_NAME, AccessLogService, register
+from endpoint_picker.accesslog.server import METHOD, AccessLogService
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.localgrpc.server import LocalGrpcServer
 from endpoint_picker.protos import access_log_service_pb2 as service
-
-METHOD = f"/{SERVICE_NAME}/StreamAccessLogs"
 
 
 class QueueSink:
@@ -39,14 +38,13 @@ class Running:
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     sink = QueueSink()
-    server = grpc.aio.server()
-    log = register(server, sink)
-    address = f"unix:{tmp_path}/picker.sock"
-    server.add_insecure_port(address)
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    server = LocalGrpcServer(max_message_bytes=1_000_000)
+    log = AccessLogService(sink)
+    server.add(METHOD, log.open_local)
+    await server.listen(f"{tmp_path}/picker.sock")
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/picker.sock") as channel:
         yield Running(channel, sink, log)
-    await server.stop(None)
+    await server.stop(0)
 
 
 def message(request_id: str) -> bytes:

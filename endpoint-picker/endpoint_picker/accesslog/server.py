@@ -5,20 +5,21 @@ one bad entry must not cost the stream: it is counted and left out.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from endpoint_picker.accesslog.entry import read_entry
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.localgrpc.streams import Answers
 from endpoint_picker.protos import access_log_service_pb2 as service
 from endpoint_picker.protos.access_log_pb2 import HTTPAccessLogEntry
 
 _LOGGER = logging.getLogger(__name__)
 
 SERVICE_NAME: Final = service.DESCRIPTOR.services_by_name["AccessLogService"].full_name
+METHOD: Final = f"/{SERVICE_NAME}/StreamAccessLogs"
 
 
 class CompletionSink(Protocol):
@@ -43,23 +44,22 @@ class AccessLogService:
         self._on_malformed = on_malformed
         self.malformed = 0
 
-    async def stream(self, messages: AsyncIterator[bytes], _context: object) -> service.StreamAccessLogsResponse:
-        """Read one stream until Envoy closes or resets it, which look the same.
+    def open_local(self, answers: Answers, _headers: Mapping[str, str]) -> "LocalLog":
+        """Read one stream until Envoy closes or resets it, which look the same."""
+        return LocalLog(self, answers)
 
-        Messages are decoded here: a decoding error in gRPC's own code would end the stream.
-        """
-        log_name = ""
-        async for data in messages:
-            try:
-                message = service.StreamAccessLogsMessage.FromString(data)
-            except DecodeError:
-                self._count_malformed()
-                continue
-            # Only the first message of a stream says which log it is.
-            log_name = message.identifier.log_name or log_name
-            for entry in message.http_logs.log_entry:
-                self._deliver(entry, log_name)
-        return service.StreamAccessLogsResponse()
+    def _take(self, data: bytes, log_name: str) -> str:
+        """Deliver the entries of one message; return the name of the log for the next."""
+        try:
+            message = service.StreamAccessLogsMessage.FromString(data)
+        except DecodeError:
+            self._count_malformed()
+            return log_name
+        # Only the first message of a stream says which log it is.
+        log_name = message.identifier.log_name or log_name
+        for entry in message.http_logs.log_entry:
+            self._deliver(entry, log_name)
+        return log_name
 
     def _deliver(self, entry: HTTPAccessLogEntry, log_name: str) -> None:
         try:
@@ -80,23 +80,22 @@ class AccessLogService:
             self._on_malformed()
 
 
-def register(
-    server: grpc.aio.Server, sink: CompletionSink, *, on_malformed: Callable[[], None] | None = None
-) -> AccessLogService:
-    """Add the service to *server* and return it.
+class LocalLog:
+    """One stream of the Envoy beside this process; made by `AccessLogService.open_local`."""
 
-    Args:
-        server: A server that was not started yet.
-        sink: Where attempts and completed requests go.
-        on_malformed: Called once for everything that is left out, for a counter.
-    """
-    access_log_service = AccessLogService(sink, on_malformed=on_malformed)
-    handler: grpc.RpcMethodHandler[bytes, service.StreamAccessLogsResponse] = grpc.stream_unary_rpc_method_handler(
-        access_log_service.stream,
-        # No request deserializer: the handler gets bytes.
-        response_serializer=service.StreamAccessLogsResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE_NAME, {"StreamAccessLogs": handler}),)
-    )
-    return access_log_service
+    def __init__(self, log_service: AccessLogService, answers: Answers) -> None:
+        self._service = log_service
+        self._answers = answers
+        self._log_name = ""
+
+    def message(self, data: bytes) -> None:
+        """Deliver the entries of one message."""
+        self._log_name = self._service._take(data, self._log_name)  # noqa: SLF001 - two halves of one thing
+
+    def half_closed(self) -> None:
+        """Answer the end of the log."""
+        self._answers.send(service.StreamAccessLogsResponse().SerializeToString())
+        self._answers.finish()
+
+    def closed(self) -> None:
+        """Nothing is held."""

@@ -1,11 +1,12 @@
 """The gRPC side of external processing: moves messages between Envoy and sessions, and asks the director."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from endpoint_picker.domain.completion import CompletedRequest
 from endpoint_picker.domain.errors import EndpointPickerError, InternalFailure, PickerOverloaded
@@ -13,6 +14,7 @@ from endpoint_picker.domain.usage import Usage
 from endpoint_picker.extproc.errors import error_answer
 from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
 from endpoint_picker.extproc.session import BodyMode, DecisionWanted, ExtProcSession, State
+from endpoint_picker.localgrpc.streams import Answers, Status
 from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
 from endpoint_picker.requestcontrol.ports import Clock
 from endpoint_picker.requestcontrol.request_ids import safe_request_id
@@ -21,6 +23,7 @@ from envoy_config import names
 logger = logging.getLogger(__name__)
 
 SERVICE_NAME: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+METHOD: Final = f"/{SERVICE_NAME}/Process"
 
 
 class Deciding(Protocol):
@@ -32,8 +35,8 @@ class Deciding(Protocol):
     def check_head(self, head: RequestHead) -> None:
         """Refuse what needs no body to be refused."""
 
-    async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
-        """Return where the request goes."""
+    def decide(self, head: RequestHead, body: bytes | None) -> Forward | Awaitable[Forward]:
+        """Return where the request goes, at once unless that takes time."""
 
     def completed(self, completed: CompletedRequest) -> None:
         """Settle a request."""
@@ -112,32 +115,64 @@ class ExternalProcessor:
         context: "grpc.aio.ServicerContext[ProcessingRequest, ProcessingResponse]",
     ) -> None:
         own = (names.PROFILE_METADATA, names.OWN_PROFILE) in (context.invocation_metadata() or ())
+        exchange = self._begin(own=own)
+        try:
+            # not `async for`: the iterator would keep the last message, maybe a large body, until a garbage collection
+            while isinstance(message := await context.read(), ProcessingRequest):
+                step = self._step(exchange, message)
+                for answer in step if isinstance(step, Sequence) else await self._decided_later(exchange, step):
+                    await context.write(answer)
+                if self._is_over(exchange):
+                    return
+        finally:
+            self._end(exchange)
+
+    def open_local(
+        self, answers: Answers, headers: Mapping[str, str], *, spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> "LocalExchange":
+        """Serve one stream of the Envoy beside this process.
+
+        Args:
+            answers: Where answers go.
+            headers: Of the stream.
+            spawn: Runs what takes time.
+        """
+        own = headers.get(names.PROFILE_METADATA) == names.OWN_PROFILE
+        return LocalExchange(self, answers, self._begin(own=own), spawn)
+
+    def _begin(self, *, own: bool) -> _Exchange:
+        self.streams += 1
         session = ExtProcSession(
             max_body_bytes=self._max_body_bytes,
             default_mode=BodyMode.BUFFERED if own else BodyMode.FULL_DUPLEX,
         )
-        exchange = _Exchange(session, own, self._clock())
-        self.streams += 1
-        try:
-            # not `async for`: the iterator would keep the last message, maybe a large body, until a garbage collection
-            while isinstance(message := await context.read(), ProcessingRequest):
-                step = self._received(exchange, message)
-                for answer in await self._decided(exchange, step) if isinstance(step, DecisionWanted) else step:
-                    await context.write(answer)
-                if session.request_answered:
-                    exchange.sent = True
-                    if not session.awaits_response or (own and not self._reads_answers):
-                        return
-        finally:
-            self.streams -= 1
-            self._hold(exchange, 0)
-            self._settle(exchange)
+        return _Exchange(session, own, self._clock())
+
+    def _is_over(self, exchange: _Exchange) -> bool:
+        """Return whether the stream may end, once the answers so far were sent."""
+        session = exchange.session
+        if not session.request_answered:
+            return False
+        exchange.sent = True
+        return not session.awaits_response or (exchange.own and not self._reads_answers)
+
+    def _end(self, exchange: _Exchange) -> None:
+        self.streams -= 1
+        self._hold(exchange, 0)
+        self._settle(exchange)
 
     def _hold(self, exchange: _Exchange, held_bytes: int) -> None:
         """Account for the body that *exchange* holds now."""
         if held_bytes != exchange.held_bytes:
             self._held_bytes += held_bytes - exchange.held_bytes
             exchange.held_bytes = held_bytes
+
+    def _step(
+        self, exchange: _Exchange, message: ProcessingRequest
+    ) -> Sequence[ProcessingResponse] | Awaitable[Forward]:
+        """Take one message; return the answers to send, or the decision to wait for."""
+        step = self._received(exchange, message)
+        return self._decided(exchange, step) if isinstance(step, DecisionWanted) else step
 
     def _received(
         self, exchange: _Exchange, message: ProcessingRequest
@@ -158,17 +193,29 @@ class ExternalProcessor:
             return self._failed(exchange, error)
         return step
 
-    async def _decided(self, exchange: _Exchange, wanted: DecisionWanted) -> Sequence[ProcessingResponse]:
-        """Return the answers to a request that is known as far as it will be shown."""
+    def _decided(
+        self, exchange: _Exchange, wanted: DecisionWanted
+    ) -> Sequence[ProcessingResponse] | Awaitable[Forward]:
+        """Return the answers to a request that is known as far as it will be shown, or the decision to wait for."""
         try:
             if (answer := self._director.answer_early(wanted.head)) is not None:
                 return self._answer(exchange, answer)
-            forward = await self._director.decide(wanted.head, wanted.body)
-            exchange.correlation_id = forward.correlation_id
-            answers = exchange.session.forwarded(forward)
-            exchange.forward = forward
+            decision = self._director.decide(wanted.head, wanted.body)
+            return self._forwarded(exchange, decision) if isinstance(decision, Forward) else decision
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(exchange, error)
+
+    async def _decided_later(self, exchange: _Exchange, decision: Awaitable[Forward]) -> Sequence[ProcessingResponse]:
+        try:
+            return self._forwarded(exchange, await decision)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(exchange, error)
+
+    @staticmethod
+    def _forwarded(exchange: _Exchange, forward: Forward) -> Sequence[ProcessingResponse]:
+        exchange.correlation_id = forward.correlation_id
+        answers = exchange.session.forwarded(forward)
+        exchange.forward = forward
         return answers
 
     def _failed(self, exchange: _Exchange, error: Exception) -> Sequence[ProcessingResponse]:
@@ -244,3 +291,65 @@ class ExternalProcessor:
             address=response.served or (forward.addresses[0] if forward.addresses else ""),
             attempts=1 if forward.addresses else 0,
         )
+
+
+class LocalExchange:
+    """One stream of the Envoy beside this process, message by message; made by `ExternalProcessor.open_local`."""
+
+    __slots__ = ("_answers", "_exchange", "_over", "_processor", "_spawn")
+
+    def __init__(
+        self,
+        processor: ExternalProcessor,
+        answers: Answers,
+        exchange: _Exchange,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._processor = processor
+        self._answers = answers
+        self._exchange = exchange
+        self._spawn = spawn
+        self._over = False
+
+    def message(self, data: bytes) -> None:
+        """Take one message and answer it."""
+        try:
+            self._message(data)
+        except Exception:  # one stream is the unit that ends here
+            logger.exception("a stream could not be served")
+            self._answers.finish(Status.INTERNAL, "the endpoint picker failed")
+
+    def _message(self, data: bytes) -> None:
+        try:
+            message = ProcessingRequest.FromString(data)
+        except DecodeError:
+            self._answers.finish(Status.INTERNAL, "the message cannot be read")
+            return
+        processor, exchange = self._processor, self._exchange
+        step = processor._step(exchange, message)  # noqa: SLF001 - two halves of one thing
+        if isinstance(step, Sequence):
+            self._send(step)
+        else:
+            self._spawn(self._send_later(step))
+
+    async def _send_later(self, decision: Awaitable[Forward]) -> None:
+        answers = await self._processor._decided_later(self._exchange, decision)  # noqa: SLF001
+        if self._over:  # the data plane left meanwhile, and nobody was told to release the request
+            self._processor._settle(self._exchange)  # noqa: SLF001
+            return
+        self._send(answers)
+
+    def _send(self, answers: Sequence[ProcessingResponse]) -> None:
+        for answer in answers:
+            self._answers.send(answer.SerializeToString())
+        if self._processor._is_over(self._exchange):  # noqa: SLF001
+            self._answers.finish()
+
+    def half_closed(self) -> None:
+        """Nothing more comes, so nothing more is to be answered."""
+        self._answers.finish()
+
+    def closed(self) -> None:
+        """Release what the stream held."""
+        self._over = True
+        self._processor._end(self._exchange)  # noqa: SLF001

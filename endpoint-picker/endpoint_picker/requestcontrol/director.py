@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
@@ -165,19 +166,37 @@ class Director:
         if not head.virtual_host and model_request(head.method, head.path) is None:
             raise _no_route(head)
 
-    async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
+    def decide(self, head: RequestHead, body: bytes | None) -> Forward | Awaitable[Forward]:
         """Return where the request goes; *body* is None when it has none.
 
-        A large body is read in a thread, so that it does not hold up small requests.
+        A large body is read in a thread, so that it does not hold up small requests: then the answer is to be awaited.
 
         Raises:
-            EndpointPickerError: One of its leaves, when the request cannot go anywhere.
+            EndpointPickerError: One of its leaves, when the request cannot go anywhere; also when awaited.
         """
         pending = PendingRequest(self._request_id(head), self._clock())
         correlation_id = self._next_correlation_id()
+        if body is not None and len(body) >= LARGE_BODY_BYTES:
+            return self._decide_large(correlation_id, pending, head, body)
+        return self._settle_decision(correlation_id, pending, head, body, lambda: self._read(head, body))
+
+    async def _decide_large(
+        self, correlation_id: str, pending: PendingRequest, head: RequestHead, body: bytes
+    ) -> Forward:
+        reading = await asyncio.to_thread(_outcome, self._read, head, body)
+        return self._settle_decision(correlation_id, pending, head, body, reading)
+
+    def _settle_decision(
+        self,
+        correlation_id: str,
+        pending: PendingRequest,
+        head: RequestHead,
+        body: bytes | None,
+        read: Callable[[], ParsedBody | None],
+    ) -> Forward:
+        """Decide, and remember the request whether it goes anywhere or is refused."""
         try:
-            large = body is not None and len(body) >= LARGE_BODY_BYTES
-            parsed = await asyncio.to_thread(self._read, head, body) if large else self._read(head, body)
+            parsed = read()
             if parsed is not None:
                 pending.model, pending.streaming = parsed.model, parsed.streaming
             forward = self._decide(_Draft(correlation_id, pending, head, body, parsed))
@@ -457,6 +476,18 @@ class Director:
 
 def _no_route(head: RequestHead) -> RouteNotFound:
     return RouteNotFound(f"No route matches {head.method} {head.path.partition('?')[0][:200]}.")
+
+
+def _outcome(
+    read: Callable[[RequestHead, bytes | None], ParsedBody | None], head: RequestHead, body: bytes
+) -> Callable[[], ParsedBody | None]:
+    """Read now; return what gives the result, or raises what was raised, later."""
+    reading: Future[ParsedBody | None] = Future()
+    try:
+        reading.set_result(read(head, body))
+    except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+        reading.set_exception(error)
+    return reading.result
 
 
 def _priority(headers: Mapping[str, str], pool: ResolvedPool, default: int) -> int:

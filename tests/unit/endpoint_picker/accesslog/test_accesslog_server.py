@@ -1,11 +1,10 @@
 """A stream of access-log messages is delivered entry by entry; a bad message or entry costs only itself."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from endpoint_picker.accesslog.server import SERVICE_NAME, AccessLogService
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.localgrpc.streams import Status
 from endpoint_picker.protos import access_log_pb2 as access_log
 from endpoint_picker.protos.access_log_service_pb2 import StreamAccessLogsMessage
 
@@ -40,25 +39,44 @@ def message(*request_ids: str, log_name: str = "") -> bytes:
     return made.SerializeToString()
 
 
-async def stream(*messages: bytes) -> AsyncIterator[bytes]:
+class Answers:
+    """Keeps what is answered."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.finished: list[Status] = []
+
+    def send(self, message: bytes) -> None:
+        self.sent.append(message)
+
+    def finish(self, status: Status = Status.OK, message: str = "") -> None:
+        del message
+        self.finished.append(status)
+
+
+def stream(log: AccessLogService, *messages: bytes) -> Answers:
+    """Give *log* one whole stream; return what it answers."""
+    answers = Answers()
+    call = log.open_local(answers, {})
     for data in messages:
-        yield data
+        call.message(data)
+    call.half_closed()
+    call.closed()
+    return answers
 
 
-async def test_entries_reach_the_sink_in_order_under_the_first_messages_name() -> None:
+def test_entries_reach_the_sink_in_order_under_the_first_messages_name() -> None:
     sink = RecordingSink()
-    await AccessLogService(sink).stream(
-        stream(message("a", log_name="inference-gateway.request"), message("b", "c")), None
-    )
-    await AccessLogService(sink).stream(stream(message("d", log_name="inference-gateway.attempt")), None)
+    stream(AccessLogService(sink), message("a", log_name="inference-gateway.request"), message("b", "c"))
+    stream(AccessLogService(sink), message("d", log_name="inference-gateway.attempt"))
     assert sink.ids == ["completed a", "completed b", "completed c", "attempt d"]
 
 
-async def test_a_stream_without_a_name_and_a_foreign_one_say_nothing() -> None:
+def test_a_stream_without_a_name_and_a_foreign_one_say_nothing() -> None:
     sink = RecordingSink()
     log = AccessLogService(sink)
-    await log.stream(stream(message("a")), None)
-    await log.stream(stream(message("a", log_name="other")), None)
+    stream(log, message("a"))
+    stream(log, message("a", log_name="other"))
     assert (sink.ids, log.malformed) == ([], 0)
 
 
@@ -70,26 +88,26 @@ async def test_a_stream_without_a_name_and_a_foreign_one_say_nothing() -> None:
         pytest.param(b"\x0a\x03\x12\x01\xff", id="no-utf-8"),
     ],
 )
-async def test_a_broken_message_is_counted_and_the_stream_goes_on(broken: bytes) -> None:
+def test_a_broken_message_is_counted_and_the_stream_goes_on(broken: bytes) -> None:
     sink = RecordingSink()
     counted: list[str] = []
     log = AccessLogService(sink, on_malformed=lambda: counted.append("one"))
-    await log.stream(stream(message("a", log_name="inference-gateway.request"), broken, message("b")), None)
+    stream(log, message("a", log_name="inference-gateway.request"), broken, message("b"))
     assert sink.ids == ["completed a", "completed b"]
     assert (log.malformed, counted) == (1, ["one"])
 
 
-async def test_an_entry_the_sink_fails_on_is_counted_and_the_others_are_delivered() -> None:
+def test_an_entry_the_sink_fails_on_is_counted_and_the_others_are_delivered() -> None:
     sink = RecordingSink(failing_id="b")
     log = AccessLogService(sink)
-    await log.stream(stream(message("a", "b", "c", log_name="inference-gateway.request")), None)
+    stream(log, message("a", "b", "c", log_name="inference-gateway.request"))
     assert sink.ids == ["completed a", "completed c"]
     assert log.malformed == 1
 
 
-async def test_a_message_without_http_entries_is_ignored() -> None:
+def test_a_message_without_http_entries_is_ignored() -> None:
     log = AccessLogService(RecordingSink())
-    await log.stream(stream(StreamAccessLogsMessage().SerializeToString()), None)
+    stream(log, StreamAccessLogsMessage().SerializeToString())
     assert log.malformed == 0
 
 

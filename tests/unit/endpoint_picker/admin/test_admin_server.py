@@ -102,7 +102,7 @@ async def test_what_is_served_and_how_it_fares() -> None:
     scene.world.take(resolution := resolution_of(entry_to(POOL), pools=[pool]))
     scene.state.took_over(resolution, "")
     scene.world.store.publish(ADDRESS, EndpointMetrics(running_loras=frozenset({"b", "a"}), read_at=999.0))
-    await scene.world.director.decide(scene.world.head(), b'{"model":"m","messages":[{}]}')
+    scene.world.director.decide(scene.world.head(), b'{"model":"m","messages":[{}]}')
     scene.observer.attempted(Attempt("r", ADDRESS, status=503))
     scene.observer.completed(
         CompletedRequest(address=ADDRESS, status=200, ttft_seconds=0.5, usage=Usage(completion_tokens=20))

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from ext_proc_messages import (
 
 from endpoint_picker.extproc.health import HealthService
 from endpoint_picker.extproc.messages import ProcessingRequest, ProcessingResponse
-from endpoint_picker.extproc.server import SERVICE_NAME, ExternalProcessor
+from endpoint_picker.extproc.server import METHOD, SERVICE_NAME, ExternalProcessor
+from endpoint_picker.localgrpc.server import LocalGrpcServer
 from endpoint_picker.protos import health_pb2
 from endpoint_picker.requestcontrol.exchange import Forward, RequestHead
 from envoy_config import names
@@ -58,8 +60,8 @@ class Served:
 Start = Callable[..., AbstractAsyncContextManager[Served]]
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
+@pytest.fixture(params=["grpcio", "local"])
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     @asynccontextmanager
     async def served(
         world: World | None = None, *, director: Any = None, reads_answers: bool = False, **limits: int
@@ -74,14 +76,23 @@ def start(tmp_path: Path) -> Start:
             **limits,
         )
         health = HealthService()
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((processor.handler(), health.handler()))
-        address = f"unix:{tmp_path}/p.sock"
-        server.add_insecure_port(address)
-        await server.start()
-        async with grpc.aio.insecure_channel(address) as channel:
-            yield Served(world, processor, health, channel)
-        await server.stop(0)
+        server: grpc.aio.Server | LocalGrpcServer
+        async with asyncio.TaskGroup() as group:
+            if request.param == "local":
+                server = LocalGrpcServer(max_message_bytes=4_000_000)
+                server.add(METHOD, partial(processor.open_local, spawn=server.spawn))
+                await server.listen(f"{tmp_path}/p.sock")
+                running = group.create_task(server.run())
+            else:
+                server = grpc.aio.server()
+                server.add_generic_rpc_handlers((processor.handler(), health.handler()))
+                server.add_insecure_port(f"unix:{tmp_path}/p.sock")
+                running = group.create_task(server.start())
+                await running
+            async with grpc.aio.insecure_channel(f"unix:{tmp_path}/p.sock") as channel:
+                yield Served(world, processor, health, channel)
+            await server.stop(0)
+            running.cancel()
 
     return served
 
@@ -183,7 +194,7 @@ async def test_a_client_that_leaves_while_the_decision_is_made_leaves_nothing(st
         async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
             entered.set()
             await asyncio.sleep(60)
-            return await world.director.decide(head, body)
+            raise AssertionError
 
     async with start(world, director=Slow()) as served:
         call = served.open()
@@ -267,8 +278,9 @@ async def test_a_decision_that_cannot_be_sent_is_answered_and_settled(start: Sta
         def __getattr__(self, name: str) -> Any:
             return getattr(world.director, name)
 
-        async def decide(self, head: RequestHead, body: bytes | None) -> Forward:
-            forward = await world.director.decide(head, body)
+        def decide(self, head: RequestHead, body: bytes | None) -> Forward:
+            forward = world.director.decide(head, body)
+            assert isinstance(forward, Forward)
             return Forward(forward.correlation_id, forward.request_id, "\ud800", forward.cluster)
 
     async with start(world, director=Unsendable()) as served:
@@ -356,6 +368,7 @@ def check(served: Served) -> Callable[[str], Awaitable[int]]:
     return status
 
 
+@pytest.mark.parametrize("start", ["grpcio"], indirect=True)
 async def test_health_under_the_names_of_the_field(start: Start) -> None:
     async with start() as served:
         status = check(served)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -40,7 +41,16 @@ def chat(model: str = "m", **more: Any) -> bytes:
 
 
 def decide(world: World, body: bytes | None = None, head: RequestHead | None = None) -> Forward:
-    return asyncio.run(world.director.decide(head or world.head(), chat() if body is None else body))
+    return decided(world.director.decide(head or world.head(), chat() if body is None else body))
+
+
+def decided(decision: Forward | Awaitable[Forward]) -> Forward:
+    """Return a decision that may take time."""
+
+    async def wait(decision: Awaitable[Forward]) -> Forward:
+        return await decision
+
+    return decision if isinstance(decision, Forward) else asyncio.run(wait(decision))
 
 
 def refused(world: World, body: bytes | None = None, head: RequestHead | None = None) -> EndpointPickerError:
@@ -156,7 +166,7 @@ def test_ways_that_need_no_endpoint() -> None:
 
 def test_a_request_without_body_goes_to_a_pool_too() -> None:
     world = World()
-    forward = asyncio.run(world.director.decide(world.head("/", method="GET"), None))
+    forward = decided(world.director.decide(world.head("/", method="GET"), None))
     assert forward.cluster == POOL.cluster_name
     assert world.scheduling.requests[0].model == ""
 
