@@ -1,8 +1,9 @@
 """One client that sends large bodies, one after the other: ``python -m benchmarks.large_client HOST PORT BYTES``.
 
-A process of its own, so that its copying holds up no other client's clock. It begins at the line ``begin`` on standard
-input and ends after the body that is under way at the next line, then writes what became of them as a line of JSON.
-Bodies ask in turn for a JSON answer and for a stream, which makes the gateway change and send back the whole body.
+A process of its own, so that its copying holds up no other client's clock. It says ``ready``, begins at a line with a
+number on standard input, the bytes per second of its network (0: as fast as loopback goes), ends after the body that is
+under way at the next line, and writes what became of all as a line of JSON. Bodies ask in turn for a JSON answer and
+for a stream, which makes the gateway change and send back the whole body.
 """
 
 import http.client
@@ -11,11 +12,13 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 from itertools import count
 
 from benchmarks.workloads import Workload
 
 _SECONDS = 60.0
+_BLOCK_BYTES = 64 * 1024
 
 
 def _bodies(size: int) -> Iterator[bytes]:
@@ -24,10 +27,20 @@ def _bodies(size: int) -> Iterator[bytes]:
         yield kinds[number % 2].body(number)
 
 
-def _send(connection: http.client.HTTPConnection, body: bytes) -> str:
+def _paced(body: bytes, bytes_per_second: float) -> Iterator[bytes]:
+    """Yield *body* in blocks, none before its time."""
+    began = time.perf_counter()
+    for at in range(0, len(body), _BLOCK_BYTES):
+        time.sleep(max(0.0, began + at / bytes_per_second - time.perf_counter()))
+        yield body[at : at + _BLOCK_BYTES]
+
+
+def _send(connection: http.client.HTTPConnection, body: bytes, bytes_per_second: float) -> str:
     """Send one; return what went wrong, empty if nothing did."""
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
     try:
-        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        blocks = _paced(body, bytes_per_second) if bytes_per_second else body
+        connection.request("POST", "/v1/chat/completions", blocks, headers)
         response = connection.getresponse()
         said = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -40,16 +53,19 @@ def main() -> None:
     host, port, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     bodies = _bodies(size)
     connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
-    while sys.stdin.readline():
+    # Unbuffered: a line that was read ahead would not be seen by `select`.
+    commands = FileIO(0, closefd=False)
+    print("ready", flush=True)
+    while line := commands.readline():
         seconds: list[float] = []
         errors: list[str] = []
-        while not select.select([sys.stdin], [], [], 0)[0]:
+        while not select.select([commands], [], [], 0)[0]:
             body = next(bodies)
             began = time.perf_counter()
-            if error := _send(connection, body):
+            if error := _send(connection, body, float(line)):
                 errors.append(error)
             seconds.append(time.perf_counter() - began)
-        sys.stdin.readline()
+        commands.readline()
         print(json.dumps({"seconds": seconds, "errors": errors}), flush=True)
 
 

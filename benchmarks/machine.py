@@ -2,14 +2,17 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from igw.envoy_binary import find_envoy, wheel_version
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_VERSION: Final = re.compile(r"version: \w+/([\w.-]+)/")
 _CPU_INFO: Final = Path("/proc/cpuinfo")
 _STAT: Final = Path("/proc/stat")
 
@@ -45,6 +48,7 @@ def describe(envoy: str | None = None) -> Mapping[str, object]:
         "machine": platform.machine(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "grpcio": version("grpcio"),
         "envoy_wheel": wheel_version(),
         "envoy": _envoy_version(envoy),
         "load_average": os.getloadavg(),
@@ -62,5 +66,5 @@ def _processor() -> str:
 def _envoy_version(envoy: str | None) -> str:
     """Return what Envoy's binary says of itself, such as ``1.40.0``."""
     said = subprocess.run([find_envoy(envoy), "--version"], capture_output=True, text=True, timeout=20, check=False)
-    parts = said.stdout.strip().split("/")
-    return parts[1] if len(parts) > 1 else said.stdout.strip()
+    found = _VERSION.search(said.stdout)
+    return found[1] if found else said.stdout.strip()

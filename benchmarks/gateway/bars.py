@@ -39,7 +39,7 @@ class Bar:
             self.verdict,
             self.name,
             f"{self.figure.text(self.digits)}{unit}",
-            f"≤ {self.limit:g}{unit}",
+            f"≤ {self.limit:.4g}{unit}",
             self.basis,
         )
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.gateway.arms import GATEWAY, open_arms
 from benchmarks.gateway.bars import Bar
-from benchmarks.gateway.load_tables import background_table, cpu_table, floor_ratio, latency_table, net_ratio
+from benchmarks.gateway.load_tables import background_table, cpu_table, flat_bar, floor_ratio, latency_table
 from benchmarks.gateway.loads import Load, LoadFigures, capacity, requests_of_a_pass, run_rounds
 from benchmarks.gateway.plan import Plan, Progress
 from benchmarks.gateway.tables import Table
@@ -14,7 +14,6 @@ from benchmarks.workloads import LARGE_BYTES
 
 Figures = LoadFigures
 
-FLAT_LIMIT: Final = 1.15
 FLOOR_LIMIT: Final = 1.6
 LARGE_FLOOR_LIMIT: Final = 2.0
 
@@ -47,7 +46,7 @@ def bars(figures: Figures) -> list[Bar]:
         short = by_kind.get((16, size, concurrency))
         if events == 512 and short is not None:
             name = f"picker, 512 events by 16, {size // 1024} KB, c={concurrency}"
-            found.append(Bar(name, FLAT_LIMIT, net_ratio(cell, short, background), "net CPU per request"))
+            found.append(flat_bar(cell, short, background, name))
     for cell in figures.loads:
         limit = LARGE_FLOOR_LIMIT if cell.workload.prompt_bytes >= LARGE_BYTES else FLOOR_LIMIT
         name = f"picker by constant picker, {cell.name}"

@@ -9,21 +9,26 @@ stays flat over 200,000 requests (takes about ten minutes, so only when named). 
 import argparse
 import os
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from benchmarks.gateway.bars import BAR_HEADS, Bar
 from benchmarks.gateway.parts import PARTS, USUAL
 from benchmarks.gateway.plan import Plan, Progress
+from benchmarks.gateway.report import read_run, write_report
 from benchmarks.results import write_results
 from benchmarks.text_table import table
 from benchmarks.workloads import BY_NAME, WORKLOADS
 from igw.errors import BadInput
+
+_QUICK: Final = frozenset({"json-2k", "json-100k", "stream16-2k", "stream512-2k"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     usual = ",".join(USUAL)
     parser.add_argument("--parts", default=usual, help=f"of {', '.join(PARTS)}; {usual} without it")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="folder for a page and plots of this run")
     parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute; its figures say little")
     parser.add_argument("--workload", action="append", choices=list(BY_NAME), help="only these cells; repeatable")
     parser.add_argument("--concurrency", type=int, action="append", help="clients at once; repeatable (1, 16, 64)")
@@ -37,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """Return what the options ask for."""
-    names = options.workload or [w.name for w in WORKLOADS]
+    names = options.workload or [w.name for w in WORKLOADS if not options.quick or w.name in _QUICK]
     return Plan(
         envoy=options.envoy,
         workloads=tuple(w for w in WORKLOADS if w.name in names),
@@ -75,13 +80,16 @@ async def run(options: argparse.Namespace) -> int:
         progress.begin(name)
         figures[name] = await PARTS[name].measure(plan, progress)
     found = {"load_average_before": load_before, "parts": {name: asdict(one) for name, one in figures.items()}}
-    write_results(options.output, "gateway", vars(options), found)
+    document = write_results(options.output, "gateway", vars(options), found)
     bars: list[Bar] = []
     for name, one in figures.items():
         bars += PARTS[name].bars(one)
         for found_table in PARTS[name].tables(one):
             print(f"\n{found_table.text()}")
     print(f"\n{table(BAR_HEADS, [bar.row() for bar in bars])}")
+    if options.report is not None:
+        for path in write_report([read_run(document)], options.report):
+            print(f"written: {path}")
     errors = [error for one in figures.values() for error in one.errors]
     print(f"failed requests: {len(errors)} {sorted(set(errors))[:5] if errors else ''}")
     return len(errors)

@@ -1,12 +1,16 @@
 """What passes of requests say, as ratios and tables."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from benchmarks.gateway.arms import ALONE, CLIENT, CONSTANT, ENVOY, GATEWAY, PICKER, Use
 from benchmarks.gateway.background import Background
+from benchmarks.gateway.bars import Bar
 from benchmarks.gateway.loads import Load, LoadFigures
 from benchmarks.gateway.tables import Table
 from benchmarks.intervals import Estimate, ratios
+
+FLAT_LIMIT: Final = 1.15
 
 
 def floor_ratio(load: Load, background: Mapping[str, Background]) -> Estimate:
@@ -14,9 +18,18 @@ def floor_ratio(load: Load, background: Mapping[str, Background]) -> Estimate:
     return Estimate.of(ratios(load.net(GATEWAY, PICKER, background), load.net(CONSTANT, PICKER, background)))
 
 
-def net_ratio(above: Load, below: Load, background: Mapping[str, Background]) -> Estimate:
-    """Return what one load costs the gateway's picker by what another does, net CPU per request."""
-    return Estimate.of(ratios(above.net(GATEWAY, PICKER, background), below.net(GATEWAY, PICKER, background)))
+def flat_bar(long: Load, short: Load, background: Mapping[str, Background], name: str) -> Bar:
+    """Return the bar on what long streams cost the picker by what short ones do.
+
+    The same ratio of the constant picker, which cannot depend on events, says what else differs: where fewer requests
+    come per second, each finds colder caches and wakes more threads.
+    """
+
+    def ratio(arm: str) -> Estimate:
+        return Estimate.of(ratios(long.net(arm, PICKER, background), short.net(arm, PICKER, background)))
+
+    basis = f"net CPU per request; constant picker: {ratio(CONSTANT).text()}"
+    return Bar(name, FLAT_LIMIT, ratio(GATEWAY), basis)
 
 
 def _ms(samples: Sequence[float]) -> str:

@@ -1,7 +1,8 @@
 """Part ``mixed``: small requests at a steady rate, with and without another client that sends bodies of 30 MB.
 
-Both in turn, in random order within a pair, through the gateway and through Envoy alone. What Envoy alone loses is what
-this machine's processors and one Envoy worker lose by moving the bytes; the rest is the gateway's.
+The other client has a network of 1 Gbit/s, or sends as fast as loopback goes, which is some twenty times that and keeps
+Envoy's one worker copying. All three in turn, in random order, through the gateway and through Envoy alone. What Envoy
+alone loses is what this machine's processors and one worker lose by moving the bytes; the rest is the gateway's.
 """
 
 import asyncio
@@ -32,6 +33,9 @@ _LEAD_SECONDS: Final = 0.3
 _END_SECONDS: Final = 60.0
 _LEAST_REQUESTS: Final = 20
 _ARMS: Final = (ALONE, GATEWAY)
+_WITHOUT: Final = "without"
+_BESIDE: Final[dict[str, float | None]] = {_WITHOUT: None, "at 1 Gbit/s": 125e6, "at loopback's speed": 0.0}
+"""What is beside the small requests: the bytes per second of the large client's network, 0 for no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +62,17 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Without large bodies, and with them."""
-
-    without: Turn
-    beside: Turn
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
-    """Pairs by arm."""
+    """Turns by arm and by what was beside the small requests; those of one round are at the same place."""
 
     rate: float
     large_bytes: int
-    pairs: dict[str, list[Pair]]
+    turns: dict[str, dict[str, list[Turn]]]
 
     @property
     def errors(self) -> list[str]:
         """What failed."""
-        turns = [turn for pairs in self.pairs.values() for pair in pairs for turn in (pair.without, pair.beside)]
+        turns = [turn for of_arm in self.turns.values() for found in of_arm.values() for turn in found]
         return [error for turn in turns for error in (*turn.errors, *(turn.large.errors if turn.large else ()))]
 
 
@@ -87,13 +83,15 @@ def _seconds(plan: Plan) -> float:
 
 def expected_seconds(plan: Plan) -> float:
     """Return about how long `measure` takes."""
-    return 8 + plan.passes * len(_ARMS) * (2 * _seconds(plan) + 1.5)
+    return 8 + plan.passes * len(_ARMS) * (len(_BESIDE) * _seconds(plan) + 2)
 
 
 async def measure(plan: Plan, progress: Progress) -> Figures:
-    """Measure pairs of both arms in turn."""
+    """Measure both arms in turn."""
     order = random.Random(plan.seed)
-    pairs: dict[str, list[Pair]] = {name: [] for name in _ARMS}
+    turns: dict[str, dict[str, list[Turn]]] = {name: {kind: [] for kind in _BESIDE} for name in _ARMS}
+    steps = plan.passes * len(_ARMS) * len(_BESIDE)
+    done = 0
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(open_stage(plan.envoy))
         arms = await stack.enter_async_context(open_arms(stage, plan.endpoints, gap_ms=plan.gap_ms, names=_ARMS))
@@ -101,25 +99,24 @@ async def measure(plan: Plan, progress: Progress) -> Figures:
             name: await stack.enter_async_context(_large_client(arms.by_name[name], _LARGE_BYTES)) for name in _ARMS
         }
         for number in range(plan.passes):
-            for at, name in enumerate(order.sample(_ARMS, len(_ARMS))):
-                progress.step(2 * number + at, 2 * plan.passes, name)
-                turns: dict[bool, Turn] = {}
-                for large in order.sample((False, True), 2):
-                    sender = senders[name] if large else None
-                    turns[large] = await _turn(arms.by_name[name], sender, plan, 2 * number + large)
-                pairs[name].append(Pair(turns[False], turns[True]))
-    return Figures(_RATE, _LARGE_BYTES, pairs)
+            for name in order.sample(_ARMS, len(_ARMS)):
+                for kind in order.sample(tuple(_BESIDE), len(_BESIDE)):
+                    progress.step(done, steps, f"{name} {kind}")
+                    turn = await _turn(arms.by_name[name], senders[name], _BESIDE[kind], plan, number)
+                    turns[name][kind].append(turn)
+                    done += 1
+    return Figures(_RATE, _LARGE_BYTES, turns)
 
 
-async def _turn(arm: Arm, sender: "_LargeClient | None", plan: Plan, number: int) -> Turn:
-    if sender is not None:
-        await sender.begin()
+async def _turn(arm: Arm, sender: "_LargeClient", bytes_per_second: float | None, plan: Plan, number: int) -> Turn:
+    if bytes_per_second is not None:
+        await sender.begin(bytes_per_second)
         await asyncio.sleep(_LEAD_SECONDS)
     requests = max(_LEAST_REQUESTS, round(_RATE * _seconds(plan)))
     exchanges = await steady_loop(
         arm.client, BY_NAME["json-2k"], rate=_RATE, requests=requests, first=(number + 1) * 100_000, seed=number
     )
-    large = await sender.end() if sender is not None else None
+    large = await sender.end() if bytes_per_second is not None else None
     good = [e.ttft_seconds for e in exchanges if not e.error]
     return Turn(Summary.of(good), tuple(e.error for e in exchanges if e.error), large)
 
@@ -131,26 +128,37 @@ class _LargeClient:
         self._stdin = stdin
         self._stdout = stdout
 
-    async def begin(self) -> None:
+    async def begin(self, bytes_per_second: float) -> None:
         """Let it send."""
-        self._stdin.write(b"begin\n")
+        self._stdin.write(b"%f\n" % bytes_per_second)
         await self._stdin.drain()
 
     async def end(self) -> Large:
         """Let it finish the body that is under way, and return what became of all.
 
         Raises:
-            CommandFailed: It ended by itself.
+            CommandFailed: It does not answer.
         """
         self._stdin.write(b"end\n")
         await self._stdin.drain()
-        async with asyncio.timeout(_END_SECONDS):
-            line = await self._stdout.readline()
-        if not line:
-            msg = "the client of large bodies ended"
-            raise CommandFailed(msg)
-        said: Mapping[str, list[Any]] = json.loads(line)
+        said: Mapping[str, list[Any]] = json.loads(await self.read())
         return Large(tuple(said["seconds"]), tuple(said["errors"]))
+
+    async def read(self) -> bytes:
+        """Return the next line that it says.
+
+        Raises:
+            CommandFailed: It says nothing, or has ended.
+        """
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                line = await self._stdout.readline()
+        except TimeoutError:
+            line = b""
+        if not line:
+            msg = "the client of large bodies does not answer"
+            raise CommandFailed(msg)
+        return line
 
 
 @asynccontextmanager
@@ -164,34 +172,40 @@ async def _large_client(arm: Arm, size: int) -> AsyncIterator[_LargeClient]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield _LargeClient(process.stdin, process.stdout)
+        client = _LargeClient(process.stdin, process.stdout)
+        await client.read()
+        yield client
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
 
 
-def _p99_ratio(pairs: list[Pair]) -> Estimate:
-    return Estimate.of(ratios([p.beside.ttfb.p99 for p in pairs], [p.without.ttfb.p99 for p in pairs]))
+def _p99_ratio(turns: Mapping[str, list[Turn]], kind: str) -> Estimate:
+    return Estimate.of(ratios([one.ttfb.p99 for one in turns[kind]], [one.ttfb.p99 for one in turns[_WITHOUT]]))
 
 
 def bars(figures: Figures) -> list[Bar]:
-    """Return the bar on small requests beside large ones."""
-    return [Bar("p99 of 2 KB beside 30 MB bodies, by that without", LIMIT, _p99_ratio(figures.pairs[GATEWAY]), "pairs")]
+    """Return the bars on small requests beside large ones."""
+    turns = figures.turns[GATEWAY]
+    kinds = [kind for kind in turns if kind != _WITHOUT]
+    return [
+        Bar(f"p99 of 2 KB beside 30 MB bodies {kind}, by that without", LIMIT, _p99_ratio(turns, kind), "rounds")
+        for kind in kinds
+    ]
 
 
 def tables(figures: Figures) -> list[Table]:
     """Return both arms."""
-
-    def ms(pairs: list[Pair], kind: str, figure: str) -> str:
-        return Estimate.of([getattr(getattr(pair, kind).ttfb, figure) for pair in pairs]).text(2, 1000)
-
     rows = []
-    for name, pairs in figures.pairs.items():
-        bodies = [seconds for pair in pairs if pair.beside.large for seconds in pair.beside.large.seconds]
-        row = [name, *(ms(pairs, kind, figure) for figure in ("p50", "p99") for kind in ("without", "beside"))]
-        rows.append([*row, _p99_ratio(pairs).text(), str(len(bodies)), f"{Summary.of(bodies).p50:.2f}"])
-    heads = ("arm", "p50 without", "p50 beside", "p99 without", "p99 beside", "p99 ratio", "bodies", "s/body p50")
+    for name, by_kind in figures.turns.items():
+        for kind, turns in by_kind.items():
+            bodies = [seconds for turn in turns if turn.large for seconds in turn.large.seconds]
+            figure = [Estimate.of([getattr(t.ttfb, f) for t in turns]).text(2, 1000) for f in ("p50", "p99")]
+            ratio = "" if kind == _WITHOUT else _p99_ratio(by_kind, kind).text()
+            large = [str(len(bodies)), f"{Summary.of(bodies).p50:.2f}"] if bodies else ["", ""]
+            rows.append([name, kind, *figure, ratio, *large])
+    heads = ("arm", "large bodies", "p50", "p99", "p99 by that without", "bodies", "s/body, p50")
     size = f"{figures.large_bytes / 1e6:.0f} MB"
     title = f"JSON replies to 2 KB at {figures.rate:.0f}/s without and beside bodies of {size}, TTFB ms"
     return [Table(title, heads, rows)]

@@ -9,8 +9,7 @@ from typing import Final
 
 from benchmarks.gateway.arms import GATEWAY, open_arms
 from benchmarks.gateway.bars import Bar
-from benchmarks.gateway.cells import FLAT_LIMIT
-from benchmarks.gateway.load_tables import background_table, cpu_table, latency_table, net_ratio
+from benchmarks.gateway.load_tables import background_table, cpu_table, flat_bar, latency_table
 from benchmarks.gateway.loads import Load, LoadFigures, capacity, requests_of_a_pass, run_rounds
 from benchmarks.gateway.plan import Plan, Progress
 from benchmarks.gateway.tables import Table
@@ -48,7 +47,7 @@ def bars(figures: Figures) -> list[Bar]:
     """Return the bar on the cost of long streams."""
     short, long = figures.loads[-2:]
     name = f"picker, 512 events by 16, 2 KB, both at {long.rate:.0f}/s"
-    return [Bar(name, FLAT_LIMIT, net_ratio(long, short, figures.background), "net CPU per request")]
+    return [flat_bar(long, short, figures.background, name)]
 
 
 def tables(figures: Figures) -> list[Table]:

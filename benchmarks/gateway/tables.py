@@ -1,9 +1,13 @@
 """Tables that can be printed to a terminal or written as Markdown."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from benchmarks.text_table import table
+
+_NUMBER: Final = re.compile(r"[-+≤]?[\d ]|$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Table:
 
     def markdown(self) -> str:
         """Return it for a page; the title is left to the page."""
-        lines = [list(self.heads), ["---", *["---:"] * (len(self.heads) - 1)], *self.rows]
+        columns = [[row[at] for row in self.rows] for at in range(len(self.heads))]
+        marks = ["---:" if all(_NUMBER.match(cell) for cell in column) else "---" for column in columns]
+        lines = [list(self.heads), marks, *self.rows]
         body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         return f"{body}\n\n{self.note}\n" if self.note else f"{body}\n"

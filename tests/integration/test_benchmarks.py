@@ -41,7 +41,7 @@ def test_gateway_measures_all_three_arms_and_what_they_use_without_requests(tmp_
     output = tmp_path / "gateway.json"
     options = ["--parts", "cells", "--workload", "json-2k", "--workload", "stream16-2k", "--concurrency", "2"]
     options += ["--passes", "1", "--seconds", "0.2", "--endpoints", "2"]
-    said = run_benchmark("gateway", *options, "--output", str(output))
+    said = run_benchmark("gateway", *options, "--output", str(output), "--report", str(tmp_path / "docs"))
     part = figures(output)["parts"]["cells"]
     assert [cell["workload"]["name"] for cell in part["loads"]] == ["json-2k", "stream16-2k"]
     for cell in part["loads"]:
@@ -53,6 +53,12 @@ def test_gateway_measures_all_three_arms_and_what_they_use_without_requests(tmp_
     idle, busy = sorted(part["windows"], key=lambda window: window["busy"])
     assert busy["uses"]["gateway"]["pages"] > 2 * idle["uses"]["gateway"]["pages"] > 0
     assert "picker by constant picker, stream16-2k c=2" in said
+    page = (tmp_path / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "picker by constant picker, stream16-2k c=2" in page
+    assert "--parts cells --passes 1 --seconds 0.2 --endpoints 2" in page
+    (tmp_path / "docs" / "benchmarks.md").unlink()
+    run_benchmark("report", str(output), "--to", str(tmp_path / "docs"))
+    assert (tmp_path / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page
 
 
 @pytest.mark.slow
