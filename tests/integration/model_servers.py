@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,14 @@ class EchoServer:
         requests: Every request of a client, oldest first.
         delay_seconds: Before each answer.
         status: Of each answer.
+        headers: Further ones of each answer.
     """
 
     port: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     delay_seconds: float = 0.0
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
@@ -46,7 +48,7 @@ class EchoServer:
             return web.Response(status=404)  # the picker looks for a metrics page
         self.requests.append(facts)
         await asyncio.sleep(self.delay_seconds)
-        return web.json_response(facts, status=self.status, headers={"x-echo": "1"})
+        return web.json_response(facts, status=self.status, headers={"x-echo": "1", **self.headers})
 
     @staticmethod
     async def _websocket(request: web.Request) -> web.StreamResponse:

@@ -66,7 +66,7 @@ class CircuitSettings:
     failures_in_a_row: int = 3
     error_share: float = 0.25
     least_attempts: int = 10
-    window_attempts: int = 100
+    window_attempts: int = 40
     window_seconds: float = 30.0
     open_seconds: float = 1.0
     longest_open_seconds: float = 30.0

@@ -389,7 +389,7 @@ def test_while_pages_are_lost_it_is_probed_all_the_same_and_an_answer_makes_them
     [
         pytest.param({"failures_in_a_row": 0}, id="no-failures"),
         pytest.param({"error_share": 0.0}, id="no-share"),
-        pytest.param({"least_attempts": 101}, id="window-too-small"),
+        pytest.param({"least_attempts": 41}, id="window-too-small"),
         pytest.param({"open_seconds": 31.0}, id="first-longer-than-longest"),
     ],
 )
