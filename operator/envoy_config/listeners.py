@@ -4,6 +4,7 @@ from typing import assert_never
 
 from envoy_config import names, unstable
 from envoy_config.answer_filter import lua_filter
+from envoy_config.bearer_scheme import bearer_scheme_filter
 from envoy_config.client_headers import early_header_mutation
 from envoy_config.fields import Json, duration, extension, file_source, socket_address, typed
 from envoy_config.local_replies import local_reply_config
@@ -82,7 +83,9 @@ def _ext_proc(settings: EnvoySettings) -> Json:
 
 
 def _http_filters(settings: EnvoySettings) -> list[Json]:
-    filters: list[Json] = [unstable.authentication(settings.api_keys)] if settings.api_keys else []
+    filters: list[Json] = []
+    if settings.api_keys:
+        filters += [bearer_scheme_filter(), unstable.authentication(settings.api_keys)]
     filters.append(_ext_proc(settings))
     match settings.usage:
         case UsageSource.NATIVE:
