@@ -3,12 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FUZZ_STAMP := $(VENV)/.installed-fuzz
 ARGS ?=
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-vllm test check lint fuzz bench docs clean
+.PHONY: help setup demo demo-vllm test check lint fuzz pins audit bench docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,12 +43,18 @@ lint: $(STAMP) ## format, lint, types, import layers
 
 check: lint test ## the whole gate
 
-$(FUZZ_STAMP): $(STAMP)
-	@$(BIN)/python -m pip install --quiet --group fuzz
+$(VENV)/.installed-%: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 
-fuzz: $(FUZZ_STAMP) ## fuzzers, a minute each; ARGS="--target body --seconds 3600" for one, see docs/development.md
+fuzz: $(VENV)/.installed-fuzz ## fuzzers, a minute each; ARGS="--target body --seconds 3600" for one, see docs/development.md
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+pins: $(VENV)/.installed-pins ## pin the dependencies in requirements/ again; ARGS=--upgrade takes the newest versions
+	@$(BIN)/python scripts/pin_dependencies.py $(ARGS)
+
+audit: $(STAMP) ## ask a vulnerability source about the pinned dependencies; 1: found some, 2: could not ask
+	@$(BIN)/python scripts/audit_dependencies.py $(ARGS)
 
 bench: $(STAMP) ## benchmarks; ARGS chooses one, see benchmarks/README.md
 	@echo "==> benchmarks"

@@ -138,7 +138,8 @@ def _start(target: Target, seconds: float) -> _Running:
         sys.executable, "-m", "fuzz.guided", target.name, str(folder / "findings"), str(corpus), str(seeds),
         *([str(_REGRESSIONS / target.name)] if (_REGRESSIONS / target.name).is_dir() else []),
         f"-max_total_time={max(1, round(seconds))}", f"-max_len={_LONGEST_INPUT}", f"-rss_limit_mb={_MOST_MEMORY_MB}",
-        f"-timeout={_HANGS_AFTER_SECONDS}", f"-artifact_prefix={folder / 'crashes'}/", f"-dict={words}",
+        f"-timeout={_HANGS_AFTER_SECONDS}", f"-report_slow_units={_HANGS_AFTER_SECONDS}",
+        f"-artifact_prefix={folder / 'crashes'}/", f"-dict={words}",
         "-print_final_stats=1", "-reload=0",
     ]  # fmt: skip
     print(f"{target.name}: log in {log}", flush=True)
