@@ -27,6 +27,7 @@ import hpack
 
 from endpoint_picker.localgrpc import frames
 from endpoint_picker.localgrpc.frames import ConnectionFailed, ErrorCode, FrameType, Setting
+from endpoint_picker.localgrpc.headers import are_well_formed
 from endpoint_picker.localgrpc.streams import Open, Status, Stream
 
 _MAX_HEADER_BYTES: Final = 64 * 1024
@@ -76,7 +77,7 @@ class Connection:
         self._blocked: dict[int, Stream] = {}
         self._last_stream = 0
         self._decoder = hpack.Decoder(max_header_list_size=_MAX_HEADER_BYTES)
-        self._blocks: dict[bytes, Mapping[str, str]] = {}
+        self._blocks: dict[bytes, Mapping[str, str] | None] = {}
         self._block = b""
         self._block_of: tuple[int, int] | None = None
         self._received = 0
@@ -244,8 +245,8 @@ class Connection:
         ended = bool(flags & frames.END_STREAM)
         known = self._streams.get(number)
         if known is not None:
-            if not ended or known.half_closed:
-                self.reset(known, ErrorCode.PROTOCOL_ERROR)
+            if not ended or known.half_closed or headers is not None:
+                self.reset(known, ErrorCode.STREAM_CLOSED if known.half_closed else ErrorCode.PROTOCOL_ERROR)
             else:
                 known.close_half()
             return
@@ -254,6 +255,9 @@ class Connection:
         self._last_stream = number
         if self._state is State.DRAINING or len(self._streams) >= _MAX_STREAMS:
             self.send(frames.number_frame(FrameType.RST_STREAM, number, ErrorCode.REFUSED_STREAM))
+            return
+        if headers is None:
+            self.send(frames.number_frame(FrameType.RST_STREAM, number, ErrorCode.PROTOCOL_ERROR))
             return
         self._open(number, headers, ended=ended)
 
@@ -270,21 +274,21 @@ class Connection:
         if ended:
             stream.close_half()
 
-    def _decode(self, block: bytes) -> Mapping[str, str]:
-        """Return the headers of a block, the last of equal names.
+    def _decode(self, block: bytes) -> Mapping[str, str] | None:
+        """Return the headers of a block, the last of equal names; None if they may not open a stream.
 
         Envoy sends the same block for every stream once all of its headers are in the table, and such a block changes
         nothing. Whatever else comes may change the table, and what was remembered is forgotten.
         """
-        cached = self._blocks.get(block)
-        if cached is not None:
-            return cached
+        if block in self._blocks:
+            return self._blocks[block]
         try:
-            headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
+            pairs = [(str(name), str(value)) for name, value in self._decoder.decode(block)]
         except hpack.HPACKError as error:
             raise ConnectionFailed(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         except UnicodeDecodeError as error:
             raise ConnectionFailed(ErrorCode.PROTOCOL_ERROR, "a header is not text") from error
+        headers = dict(pairs) if are_well_formed(pairs) else None
         if block and min(block) >= _INDEXED and _PREFIX_FULL not in block and len(self._blocks) < _CACHED_BLOCKS:
             self._blocks[block] = headers
         else:
