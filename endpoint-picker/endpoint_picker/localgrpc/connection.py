@@ -27,15 +27,13 @@ import hpack
 
 from endpoint_picker.localgrpc import frames
 from endpoint_picker.localgrpc.frames import ConnectionFailed, ErrorCode, FrameType, Setting
-from endpoint_picker.localgrpc.headers import are_well_formed
+from endpoint_picker.localgrpc.headers import are_well_formed, leaves_table
 from endpoint_picker.localgrpc.streams import Open, Status, Stream
 
 _MAX_HEADER_BYTES: Final = 64 * 1024
 _MAX_STREAMS: Final = 100_000
 _CACHED_BLOCKS: Final = 256
 _REFILL_BYTES: Final = 256 * 1024 * 1024
-_INDEXED: Final = 0x80
-_PREFIX_FULL: Final = 0xFF
 
 
 class State(Enum):
@@ -277,8 +275,8 @@ class Connection:
     def _decode(self, block: bytes) -> Mapping[str, str] | None:
         """Return the headers of a block, the last of equal names; None if they may not open a stream.
 
-        Envoy sends the same block for every stream once all of its headers are in the table, and such a block changes
-        nothing. Whatever else comes may change the table, and what was remembered is forgotten.
+        Envoy sends the same block for every stream once its table knows the headers, and such a block changes nothing.
+        A block that changes the table gives others another meaning, and what was remembered is forgotten.
         """
         if block in self._blocks:
             return self._blocks[block]
@@ -289,10 +287,10 @@ class Connection:
         except UnicodeDecodeError as error:
             raise ConnectionFailed(ErrorCode.PROTOCOL_ERROR, "a header is not text") from error
         headers = dict(pairs) if are_well_formed(pairs) else None
-        if block and min(block) >= _INDEXED and _PREFIX_FULL not in block and len(self._blocks) < _CACHED_BLOCKS:
-            self._blocks[block] = headers
-        else:
+        if not leaves_table(block) or len(self._blocks) >= _CACHED_BLOCKS:
             self._blocks.clear()
+        else:
+            self._blocks[block] = headers
         return headers
 
     def _reset(self, number: int, payload: bytes) -> None:

@@ -1,6 +1,7 @@
 """Bytes of HTTP/2 become calls and answers: any split of them gives the same, and a broken peer ends only itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import hpack
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from endpoint_picker.localgrpc import frames
 from endpoint_picker.localgrpc.connection import Connection
 from endpoint_picker.localgrpc.frames import ErrorCode, FrameType, Setting
+from endpoint_picker.localgrpc.headers import leaves_table
 from endpoint_picker.localgrpc.streams import Answers, Status
 
 HEADERS = (
@@ -100,6 +102,27 @@ class Peer:
 
 def data(number: int, *messages: bytes, flags: int = 0) -> bytes:
     return frames.frame(FrameType.DATA, flags, number, b"".join(frames.message_head(len(m)) + m for m in messages))
+
+
+def test_a_block_that_changes_no_table_is_decoded_once() -> None:
+    peer = Peer().start()
+    pairs = [(":method", "POST"), (":scheme", "http"), hpack.NeverIndexedHeaderTuple(":path", "/s/M"), *HEADERS[3:]]
+    blocks = [peer.encoder.encode(pairs) for _ in range(3)]
+    assert blocks[1] == blocks[2]
+    for number, block in zip((1, 3, 5), blocks, strict=True):
+        peer.connection.receive(frames.frame(FrameType.HEADERS, LAST, number, block))
+    assert [leaves_table(block) for block in blocks] == [False, True, True]
+    assert [call.headers for call in peer.calls] == [dict(HEADERS)] * 3
+    assert peer.calls[1].headers is peer.calls[2].headers
+
+
+@given(st.binary(max_size=30))
+def test_a_block_said_to_leave_the_table_leaves_it(noise: bytes) -> None:
+    decoder = hpack.Decoder()
+    if leaves_table(noise):
+        with suppress(hpack.HPACKError, UnicodeDecodeError):
+            decoder.decode(noise)
+        assert not decoder.header_table.dynamic_entries
 
 
 def answered(found: list[tuple[int, int, int, bytes]], number: int = 1) -> bytes:
