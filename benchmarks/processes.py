@@ -15,13 +15,14 @@ from benchmarks.fast_server import MODEL
 from benchmarks.plain_envoy import plain_bootstrap
 from envoy_config import names
 from igw import envoy_admin, picker_state
+from igw.child import ChildSpec
 from igw.envoy_binary import find_envoy
 from igw.errors import CommandFailed
 from igw.listen_address import ListenAddress, claim_address
 from igw.pool_flag import parse_pool_flag
 from igw.pool_manifests import PoolToServe, ResolvedServer, render_manifests
 from igw.runtime_folder import RuntimeFolder
-from igw.supervisor import ChildSpec, Supervisor
+from igw.supervisor import Supervisor
 
 _HOST: Final = "127.0.0.1"
 _ReadyCheck = Callable[[], Awaitable[str]]

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from igw import envoy_admin, picker_state
+from igw.child import ChildFailed, ChildSpec
 from igw.errors import BadInput, CommandFailed
 from igw.listen_address import ListenAddress
 from igw.liveness import Liveness
 from igw.picker_state import PickerState
-from igw.supervisor import ChildFailed, ChildSpec, Supervisor
+from igw.stand_in import StandIn
+from igw.supervisor import Supervisor
 
 _MOST_WORKERS: Final = 4
 _PICKER_BAD_INPUT: Final = 2
@@ -122,4 +124,6 @@ def _envoy(settings: GatewaySettings, folder: Path) -> ChildSpec:
         before_stop=drain,
         echo=True,
         liveness=Liveness(answers),
+        # Elsewhere two processes cannot share an address.
+        stand_in=(lambda: StandIn(settings.listen)) if sys.platform == "linux" else None,
     )

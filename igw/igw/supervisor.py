@@ -10,81 +10,19 @@ One task per child walks these states; each line names what leads on:
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from igw.backoff import Backoff
+from igw.child import Child, ChildFailed, ChildSpec
 from igw.child_process import ChildProcess, describe_exit
-from igw.errors import CommandFailed
-from igw.liveness import Liveness
 from igw.stop_signals import run_until, set_within
 
 _POLL_SECONDS: Final = 0.05
 _KILL_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """What to run and how to treat it.
-
-    Attributes:
-        name: What messages call it.
-        command: Path of the program and its arguments.
-        is_ready: Asked again and again after a start; returns "" when ready, else what is missing; bounded in time.
-        ready_timeout_seconds: A start that takes longer has failed.
-        stop_timeout_seconds: From the polite signal to SIGKILL; 0: no polite signal, for what has nothing to finish.
-        before_stop: Awaited before the polite signal, such as a drain; bounded in time.
-        inherit_output: Let it write to our standard error; else its lines are kept for messages.
-        echo: Report its lines as events while it is ready.
-        restart: Start it again when it ends by itself.
-        liveness: How it is asked, once ready, whether it still works; one that hangs is killed. None: never asked.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    is_ready: Callable[[], Awaitable[str]]
-    ready_timeout_seconds: float = 30.0
-    stop_timeout_seconds: float = 5.0
-    before_stop: Callable[[], Coroutine[Any, Any, None]] | None = None
-    inherit_output: bool = False
-    echo: bool = False
-    restart: bool = True
-    liveness: Liveness | None = None
-
-
-class ChildFailed(CommandFailed):
-    """A child did not become ready.
-
-    Attributes:
-        child_exit_code: Its exit code; None: it was still running.
-    """
-
-    def __init__(self, message: str, *, child_exit_code: int | None) -> None:
-        super().__init__(message)
-        self.child_exit_code = child_exit_code
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """A supervised child; written by its supervisor only.
-
-    Attributes:
-        spec: What it is.
-        place: Place in the order of starting.
-        process: The running or last process.
-        restarts: How often it was started again.
-        ready: Whether it is ready now.
-    """
-
-    spec: ChildSpec
-    place: int
-    process: ChildProcess | None = None
-    restarts: int = 0
-    ready: bool = False
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Supervisor:
@@ -189,6 +127,9 @@ class Supervisor:
                 if not child.spec.restart:
                     self._report(f"{child.spec.name} {outcome.message}")
                     break
+                if child.spec.stand_in is not None and child.back is None:
+                    child.back = asyncio.Event()
+                    self._group.create_task(_stand_in(child.spec.stand_in(), child.back))
                 failures = self._backoff.failures_after(failures, outcome.ready_seconds)
                 delay = self._backoff.delay_seconds(failures, self._chance, was_ready=outcome.was_ready)
                 self._report(f"{child.spec.name} {outcome.message}; starting it again in {delay:.1f} s")
@@ -199,6 +140,7 @@ class Supervisor:
             if child.process is not None:
                 child.process.kill()
             self._children.remove(child)
+            _end_stand_in(child)
             child.gone.set()
             if not first.done():
                 first.set_result(ChildFailed(f"{child.spec.name} was stopped", child_exit_code=None))
@@ -227,6 +169,7 @@ class Supervisor:
                 if not first.done():
                     first.set_result(None)
                 else:
+                    _end_stand_in(child)
                     self._report(f"{spec.name} is ready again")
             watch = group.create_task(self._end_when_silent(child, process, silence)) if child.ready else None
             code = await process.wait()
@@ -286,6 +229,17 @@ class Supervisor:
                 self._report(f"{child.spec.name}: {line}")
 
         return report
+
+
+async def _stand_in(stand_in: AbstractAsyncContextManager[object], back: asyncio.Event) -> None:
+    async with stand_in:
+        await back.wait()
+
+
+def _end_stand_in(child: Child) -> None:
+    if child.back is not None:
+        child.back.set()
+        child.back = None
 
 
 @dataclass(slots=True)

@@ -8,14 +8,15 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from igw.backoff import Backoff
+from igw.child import ChildFailed, ChildSpec
 from igw.liveness import Liveness
-from igw.supervisor import ChildFailed, ChildSpec, Supervisor
+from igw.supervisor import Supervisor
 
 SWIFT = Backoff(first_seconds=0.05, longest_after_ready_seconds=0.05, longest_seconds=0.2, jitter=0.0)
 MARK = "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')"
@@ -149,6 +150,27 @@ async def test_a_child_that_hangs_is_killed_and_started_again(bench: Bench) -> N
         await eventually(lambda: child.restarts == 1 and child.ready)
         assert not alive(hung)
     assert re.fullmatch(r"child did not answer for \d s and was killed; starting it again in 0\.1 s", bench.reports[0])
+
+
+async def test_a_stand_in_works_from_a_death_until_the_child_is_ready_again(bench: Bench) -> None:
+    worked: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def stand_in() -> AsyncIterator[None]:
+        worked.append("begins")
+        yield
+        worked.append(f"ends beside {len(bench.pids())}")
+
+    async with bench.supervisor as supervisor:
+        child = await supervisor.start(bench.spec(SERVE, stand_in=stand_in))
+        assert worked == []
+        os.kill(bench.pids()[0], signal.SIGKILL)
+        await eventually(lambda: child.restarts == 1 and child.ready)
+        await eventually(lambda: worked == ["begins", "ends beside 2"])
+        supervisor._backoff = Backoff(first_seconds=60.0, longest_after_ready_seconds=60.0, longest_seconds=60.0)
+        os.kill(bench.pids()[1], signal.SIGKILL)
+        await eventually(lambda: len(worked) == 3)
+    assert worked[2:] == ["begins", "ends beside 2"]
 
 
 async def test_a_child_that_answers_at_last_is_left_alone(bench: Bench) -> None:
@@ -310,7 +332,8 @@ async def test_echoed_lines_are_reported_and_long_ones_cut(bench: Bench) -> None
 async def test_a_killed_supervisor_leaves_no_child(tmp_path: Path) -> None:
     code = """
         import asyncio, sys
-        from igw.supervisor import ChildSpec, Supervisor
+        from igw.child import ChildSpec
+        from igw.supervisor import Supervisor
 
         async def ready():
             return "" if open(sys.argv[1], "a+").seek(0, 2) else "no"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igw import terminal
+from igw.child import Child
 from igw.demo.servers import DemoServer, endpoint_slices, plan_servers, server_process
 from igw.envoy_binary import find_envoy
 from igw.errors import CommandFailed
@@ -16,7 +17,7 @@ from igw.gateway import GatewaySettings, start_gateway
 from igw.listen_address import ListenAddress, claim_address, claim_preferred
 from igw.runtime_folder import RuntimeFolder
 from igw.stop_signals import StopSignals, run_until
-from igw.supervisor import Child, Supervisor
+from igw.supervisor import Supervisor
 from igw.up import print_ready
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import aiohttp
 import yaml
 
+from igw.child import ChildSpec
 from igw.listen_address import ListenAddress, claim_address
-from igw.supervisor import ChildSpec
 
 _READY_SECONDS: Final = 2.0
 _LABEL: Final = "app"

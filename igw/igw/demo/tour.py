@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from igw import terminal
+from igw.child import Child
 from igw.demo import checks
 from igw.demo.live_table import LiveTable
 from igw.demo.load import Load, list_models
@@ -13,7 +14,7 @@ from igw.demo.outcomes import summarise
 from igw.demo.servers import DemoServer, server_process
 from igw.errors import CommandFailed
 from igw.picker_state import PickerState, read_page, read_state
-from igw.supervisor import Child, Supervisor
+from igw.supervisor import Supervisor
 
 API_KEY: Final = "demo"
 _RETURN_SECONDS: Final = 10.0
