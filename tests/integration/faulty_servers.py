@@ -50,11 +50,11 @@ def plays(*pieces: bytes, pause: float = 0.0) -> Script:
     return play
 
 
-def answers(*pieces: bytes) -> Script:
+def answers(*pieces: bytes, pause: float = 0.0) -> Script:
     """A script that writes *pieces* and waits for the next request."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        await plays(*pieces)(reader, writer)
+        await plays(*pieces, pause=pause)(reader, writer)
         return True
 
     return play

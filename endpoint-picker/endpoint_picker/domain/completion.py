@@ -65,7 +65,7 @@ class Attempt:
             if not _ENDPOINT_FLAGS.isdisjoint(flags):
                 return AttemptVerdict.FAILED
             if not _LIMIT_FLAGS.isdisjoint(flags):
-                return AttemptVerdict.NOTHING if self.started else AttemptVerdict.FAILED
+                return AttemptVerdict.NOTHING if self.begun else AttemptVerdict.FAILED
         return AttemptVerdict.NOTHING if status is None else AttemptVerdict.ANSWERED
 
     @property
@@ -79,16 +79,21 @@ class Attempt:
         return self.status is None and not self.started and "UF" in self.flags.split(",")
 
     @property
+    def begun(self) -> bool:
+        """Whether an answer began: bytes that the data plane held back, such as comments, come without a status."""
+        return self.started and self.status is not None
+
+    @property
     def timed_out(self) -> bool:
-        """Whether the endpoint was given up because nothing at all came from it."""
-        return not self.live and not self.started and not _SILENCE_FLAGS.isdisjoint(self.flags.split(","))
+        """Whether the endpoint was given up because no answer came from it."""
+        return not self.live and not self.begun and not _SILENCE_FLAGS.isdisjoint(self.flags.split(","))
 
     @property
     def passed_on(self) -> bool:
         """Whether the data plane turns to the next endpoint, if there is one: an error status, or no answer begun."""
         if self.verdict is AttemptVerdict.OVERLOADED:
             return True
-        return self.failed and (not self.started or (self.status is not None and self.status >= _SERVER_ERROR))
+        return self.failed and (not self.begun or (self.status is not None and self.status >= _SERVER_ERROR))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ def test_time_per_output_token(
         pytest.param(Attempt("r", "a", None, "UF"), V.FAILED, True, id="no-connection"),
         pytest.param(Attempt("r", "a", None, "URX,SI"), V.FAILED, True, id="silence"),
         pytest.param(Attempt("r", "a", None, "UT"), V.FAILED, True, id="timeout-before-the-first-byte"),
+        pytest.param(Attempt("r", "a", None, "SI", started=True), V.FAILED, True, id="silence-after-comments"),
+        pytest.param(Attempt("r", "a", None, "UT", started=True), V.FAILED, True, id="timeout-after-comments"),
         pytest.param(Attempt("r", "a", 200, "UT", started=True), V.NOTHING, False, id="timeout-of-a-running-answer"),
         pytest.param(Attempt("r", "a", 200, "UPE", started=True), V.FAILED, False, id="cut-in-the-middle"),
         pytest.param(Attempt("r", "a", 200, "SI", started=True), V.FAILED, False, id="stalled-in-the-middle"),
@@ -77,6 +79,7 @@ def test_what_an_attempt_says_of_its_endpoint(attempt: Attempt, verdict: V, pass
     [
         pytest.param(Attempt("r", "a", None, "URX,UF"), True, False, id="no-connection"),
         pytest.param(Attempt("r", "a", None, "SI"), False, True, id="silence"),
+        pytest.param(Attempt("r", "a", None, "SI", started=True), False, True, id="silence-after-comments"),
         pytest.param(Attempt("r", "a", 200, "SI", started=True), False, False, id="silence-in-the-middle"),
         pytest.param(Attempt("r", "a", None, "UPE"), False, False, id="garbage"),
     ],
