@@ -50,8 +50,8 @@ class EnvoySettings:
         request_timeout_seconds: Time a client may take to send its whole request; for its headers, and between two
             pieces of its body, it has half a minute of that at most.
         usage: Who reads usage.
-        hold_headers: Hold response headers until the first body byte, so that an attempt that dies or stalls in
-            prefill fails over. Rests on upstream Wasm, marked alpha.
+        hold_headers: Hold response headers until the first event, so that an attempt that dies or stalls in prefill
+            fails over. Rests on upstream Wasm, marked alpha.
         api_keys: Bearer tokens of clients; empty: no authentication.
     """
 

@@ -68,7 +68,7 @@ def native_usage_filters() -> list[Json]:
 
 
 def hold_headers_filter() -> Json:
-    """Return the upstream filter that holds response headers until the first body byte."""
+    """Return the upstream filter that holds response headers until the first event or body byte."""
     return extension(
         "envoy.filters.http.wasm",
         "envoy.extensions.filters.http.wasm.v3.Wasm",

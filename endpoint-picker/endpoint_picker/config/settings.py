@@ -128,7 +128,7 @@ class PickerSettings(BaseSettings):
     hold_headers: Annotated[
         bool,
         Field(
-            description="Hold response headers until the first body byte, so that a server that dies or stalls during "
+            description="Hold response headers until the first event, so that a server that dies or stalls during "
             "prefill is replaced unnoticed. Rests on upstream Wasm, which Envoy marks alpha."
         ),
     ] = True
