@@ -126,7 +126,7 @@ class World:
 
     def __init__(self, resolution: Resolution | None = None, *, seed: int = 1) -> None:
         self.now = 1000.0
-        self.ledger = InFlightLedger(LIMIT_SECONDS)
+        self.ledger = InFlightLedger(LIMIT_SECONDS, clock=lambda: self.now)
         self.models: dict[str, Sequence[str]] = {}
         self.circuits = EndpointCircuits(CircuitSettings(), clock=lambda: self.now, rng=random.Random(seed))
         self.store = EndpointStore(self.ledger, self.circuits, models=lambda: self.models)
@@ -158,7 +158,13 @@ class World:
         self.routing.replace(resolution)
 
     def head(
-        self, path: str = "/v1/chat/completions", *, method: str = "POST", entry: int = 0, **headers: str
+        self,
+        path: str = "/v1/chat/completions",
+        *,
+        method: str = "POST",
+        entry: int = 0,
+        stream_id: str = "",
+        **headers: str,
     ) -> RequestHead:
         """Return a head that Envoy matched with the *entry*-th entry of the first virtual host."""
         host = self.resolution.listeners[0].virtual_hosts[0]
@@ -169,6 +175,7 @@ class World:
             headers={"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}},
             route=host.entries[entry].name,
             virtual_host=names.virtual_host_name(host),
+            stream_id=stream_id,
         )
 
     @property
@@ -178,6 +185,7 @@ class World:
         return (
             not director.pending
             and not director._by_request_id
+            and not director._by_stream_id
             and not self.observer.running
             and (totals.requests, totals.prompt_tokens, totals.total_tokens) == (0, 0, 0)
         )

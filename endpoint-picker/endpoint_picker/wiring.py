@@ -29,12 +29,14 @@ from endpoint_picker.datalayer.envoy_admin import EnvoyAdmin
 from endpoint_picker.datalayer.envoy_files import EnvoyFiles
 from endpoint_picker.datalayer.files import LISTENER_NAME, load_manifests
 from endpoint_picker.datalayer.last_good import LastGood
+from endpoint_picker.datalayer.ledger_auditor import AuditResult, LedgerAuditor
 from endpoint_picker.datalayer.scraper import MetricsScraper, ScrapeIntervals
 from endpoint_picker.datalayer.served_models import ServedModels
 from endpoint_picker.domain.circuit import CircuitReason, CircuitSettings, CircuitState
 from endpoint_picker.extproc.health import HealthService
 from endpoint_picker.extproc.server import ExternalProcessor
 from endpoint_picker.listening import DataPlaneServers
+from endpoint_picker.requestcontrol.audit import AuditReport, InFlightAudit
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits
 from endpoint_picker.requestcontrol.director import Director, DirectorSettings
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
@@ -130,6 +132,7 @@ class Picker:
             settings.in_flight_limit_seconds,
             clock=clock,
             prefill_tokens_per_second=settings.prefill_tokens_per_second,
+            adopted_tokens=settings.expected_output_tokens,
         )
         self._models = ServedModels(rng=rng, changed=self._label_models)
         circuits = EndpointCircuits(
@@ -176,6 +179,12 @@ class Picker:
             intervals=ScrapeIntervals(busy=settings.scrape_busy_seconds, idle=settings.scrape_idle_seconds),
         )
         self._admin = EnvoyAdmin(f"{settings.envoy_dir}/{names.ADMIN_SOCKET}")
+        self._auditor = LedgerAuditor(
+            self._admin,
+            InFlightAudit(self._ledger, self._director, clock=clock),
+            clock=clock,
+            report=self._audited,
+        )
         self._resolution = Resolution()
         self._configuration = Configuration(
             settings.manifest,
@@ -231,6 +240,7 @@ class Picker:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(servers.run()),
+                    group.create_task(self._auditor.run()),
                     group.create_task(self._scraper.run()),
                     group.create_task(self._models.run()),
                     group.create_task(self._configuration.follow()),
@@ -296,6 +306,9 @@ class Picker:
         self._metrics.set_models(found)
 
     # -- pages ------------------------------------------------------------------------------------------------------
+
+    def _audited(self, result: AuditResult, report: AuditReport | None) -> None:
+        self._metrics.record_audit(result.value, report, time.time())
 
     def _page_failed(self, address: str, problem: PageProblem) -> None:
         self._metrics.record_scrape_error(address, problem.value)

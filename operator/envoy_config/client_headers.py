@@ -65,9 +65,12 @@ FORGED_HEADERS: Final = "|".join(
 
 
 def early_header_mutation() -> Json:
-    """Return the extension that takes them out before Envoy itself or a route looks at them."""
+    """Return the extension that takes them out before Envoy itself or a route looks at them, and names the stream."""
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": FORGED_HEADERS}}}}],
+        mutations=[
+            {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": FORGED_HEADERS}}}},
+            {"append": {"header": {"key": names.STREAM_ID_HEADER, "value": "%UNIQUE_ID%"}}},
+        ],
     )

@@ -167,6 +167,8 @@ def _pool_cluster(name: str, pool: ResolvedPool, settings: EnvoySettings, policy
         filters.append(unstable.hold_headers_filter())
     cluster = _cluster(name, pool.key.cluster_name, settings, policy)
     cluster["typed_extension_protocol_options"] = _protocol_options(pool.app_protocol, filters)
+    # shows how many requests each endpoint has; the ledger is audited by it
+    cluster["track_cluster_stats"] = {"per_endpoint_stats": True}
     if pool.tls is not None:
         cluster["transport_socket"] = _transport_socket(pool.tls, pool.app_protocol)
     return cluster

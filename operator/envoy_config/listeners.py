@@ -37,7 +37,7 @@ def _access_log(log_name: str) -> Json:
                 tag("host", "%UPSTREAM_HOST%"),
             ],
         },
-        additional_request_headers_to_log=[names.REQUEST_ID_HEADER],
+        additional_request_headers_to_log=[names.REQUEST_ID_HEADER, names.STREAM_ID_HEADER],
         additional_response_headers_to_log=["content-type", "retry-after"],
     )
 
@@ -118,7 +118,7 @@ def _connection_manager(name: str, settings: EnvoySettings) -> Json:
     return extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix="gateway",
+        stat_prefix=names.STATISTICS_PREFIX,
         rds={
             "route_config_name": name,
             "config_source": file_source(f"{settings.directory}/{names.routes_file(name)}"),

@@ -18,6 +18,8 @@ ROUTE_HEADER: Final = "x-gateway-route"
 CLUSTER_HEADER: Final = "x-gateway-cluster"
 MODEL_HEADER: Final = "x-gateway-model-name"
 BASE_MODEL_HEADER: Final = "x-gateway-base-model-name"
+STREAM_ID_HEADER: Final = "x-gateway-stream-id"
+"""Envoy's own id of a request, unlike ``x-request-id`` never a client's choice; gone once the request is dispatched."""
 OBJECTIVE_HEADERS: Final = ("x-gateway-inference-objective", "x-llm-d-inference-objective")
 FAIRNESS_HEADERS: Final = ("x-gateway-inference-fairness-id", "x-llm-d-inference-fairness-id")
 
@@ -27,6 +29,7 @@ UPSTREAM_REMOVED_HEADERS: Final = (
     DESTINATION_KEY,
     MODEL_HEADER,
     BASE_MODEL_HEADER,
+    STREAM_ID_HEADER,
     "x-gateway-model-name-rewrite",
     *OBJECTIVE_HEADERS,
     *FAIRNESS_HEADERS,
@@ -93,6 +96,9 @@ ATTEMPT_LOG: Final = "inference-gateway.attempt"
 
 PROGRESS_SECONDS: Final = 10.0
 """A request that runs longer is reported as often, so that its in-flight entry is not given up."""
+
+STATISTICS_PREFIX: Final = "gateway"
+"""Begins, after ``http.``, the names of what Envoy counts for all listeners together."""
 
 PICKER_CLUSTER: Final = "inference-gateway/endpoint-picker"
 ACCESS_LOG_CLUSTER: Final = "inference-gateway/access-log"

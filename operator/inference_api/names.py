@@ -57,7 +57,7 @@ INTERNAL_HEADER_PREFIXES: Final = (
     *(
         f"x-{owner}-{name}"
         for owner in ("gateway", "llm-d")
-        for name in ("route", "cluster", "destination-endpoint", "model-name", "base-model-name")
+        for name in ("route", "cluster", "destination-endpoint", "model-name", "base-model-name", "stream-id")
     ),
     # set by pickers for disaggregated serving; a sidecar at the model server would dial what they name
     *(

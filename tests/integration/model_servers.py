@@ -204,18 +204,27 @@ class HeldServer:
     Attributes:
         port: Where it listens.
         started: Streams begun since the start.
+        open: Streams under way now.
         release: Set it to let every stream go on to its end.
         hold_headers: Hold the whole answer instead of what follows the first event.
     """
 
     port: int = 0
     started: int = 0
+    open: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     hold_headers: bool = False
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         await request.read()
         self.started += 1
+        self.open += 1
+        try:
+            return await self._stream(request)
+        finally:
+            self.open -= 1
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
         if self.hold_headers:
             await self.release.wait()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})

@@ -29,6 +29,7 @@ from envoy_config.names import (
     POOL,
     REQUEST_ID_HEADER,
     REQUEST_LOG,
+    STREAM_ID_HEADER,
     STREAMING,
     TARGET_MODEL,
 )
@@ -138,7 +139,13 @@ def _read_progress(entry: access_log.HTTPAccessLogEntry, common: access_log.Acce
     if not address:
         return None
     started = _tag_seconds(tags, TTFT_TAG) is not None
-    return Attempt(request_id=_request_id(entry.request), address=address, started=started, live=True)
+    return Attempt(
+        request_id=_request_id(entry.request),
+        address=address,
+        started=started,
+        live=True,
+        correlation_id=_text(_own_metadata(common), CORRELATION_ID),
+    )
 
 
 def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.AccessLogCommon) -> CompletedRequest:
@@ -150,14 +157,17 @@ def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.Acc
     details = response.response_code_details
     path = request.path.partition("?")[0]
     original_path = request.original_path.partition("?")[0]
+    last_address = _address(common, tags)
     return CompletedRequest(
         correlation_id=_text(metadata, CORRELATION_ID),
         request_id=_request_id(request),
+        stream_id=request.request_headers.get(STREAM_ID_HEADER, ""),
         method=_METHODS.get(request.request_method, ""),
         path=original_path or path,
         route=common.route_name,
         cluster=common.upstream_cluster,
-        address=_address(common, tags) if _answered_by_endpoint(status, details) else "",
+        address=last_address if _answered_by_endpoint(status, details) else "",
+        last_address=last_address,
         attempts=common.upstream_request_attempt_count,
         status=status,
         details=details,

@@ -106,6 +106,7 @@ class DebugState:
             "healthy": circuit is None or circuit.state is not CircuitState.OPEN,
             "circuit": None if circuit is None else _circuit(circuit),
             "in_flight": endpoint.in_flight.requests,
+            "in_flight_correction": self._ledger.correction(endpoint.address),
             "metrics": None if endpoint.metrics is None else self._metrics(endpoint.metrics),
             "requests_total": record.requests,
             "attempts_failed_total": record.failed,

@@ -1,14 +1,20 @@
-"""What Envoy's admin interface tells: which configuration it has taken over, and what it refused and why."""
+"""What Envoy's admin interface tells: the configuration it has taken over or refused, and what it has in flight."""
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 
+from endpoint_picker.requestcontrol.audit import DataPlaneCounts
+from envoy_config import names
+
 _TIMEOUT_SECONDS: Final = 2.0
+_MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
+"""Far above what ten thousand endpoints need."""
 _REASON_LENGTH: Final = 1000
 
 
@@ -57,15 +63,36 @@ class EnvoyAdmin:
             await self._session.close()
             self._session = None
 
-    async def _get(self, path: str) -> str | None:
+    async def _page(self, path: str) -> bytes | None:
+        """Return a page; None when it cannot be had whole and in time."""
         if self._session is None:
             msg = "the admin client is used outside its `async with`"
             raise RuntimeError(msg)
+        page = bytearray()
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS), self._session.get(f"http://envoy{path}") as response:
-                return await response.text() if response.status == 200 else None
+                if response.status != 200:
+                    return None
+                async for chunk in response.content.iter_any():
+                    page += chunk
+                    if len(page) > _MAX_PAGE_BYTES:
+                        return None
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
+        return bytes(page)
+
+    async def _text(self, path: str) -> str | None:
+        page = await self._page(path)
+        return None if page is None else page.decode(errors="replace")
+
+    async def counts(self) -> DataPlaneCounts | None:
+        """Return what Envoy has in flight; None when it does not run, or not answer in time.
+
+        Raises:
+            ValueError: The page is not one of Envoy's.
+        """
+        page = await self._page(_COUNTS_PAGE)
+        return None if page is None else read_counts(page)
 
     async def versions(self) -> EnvoyVersions | None:
         """Return what Envoy has taken over; None when it does not run."""
@@ -73,13 +100,42 @@ class EnvoyAdmin:
             r"(cds|lds|rds\..*)\.(version_text|update_rejected)$"
             r"|^cluster\..*\.version_text$|(total_listeners|clusters)?_?warming"
         )
-        text = await self._get(f"/stats?filter={pattern}")
+        text = await self._text(f"/stats?filter={pattern}")
         return None if text is None else read_versions(text)
 
     async def refusals(self) -> tuple[str, ...]:
         """Return Envoy's own words about configuration it refused, each once."""
-        text = await self._get("/config_dump")
+        text = await self._text("/config_dump")
         return () if text is None else read_refusals(text)
+
+
+_COUNTS_PAGE: Final = (
+    "/stats?type=Gauges&filter=[.]endpoint[.].*[.]rq_(pending_)?active$"
+    f"|^http[.](admin|{names.STATISTICS_PREFIX})[.]downstream_rq_active$"
+)
+_AT_ENDPOINT: Final = re.compile(rb"^cluster\..+\.endpoint\.([^ ]+)\.rq_(?:pending_)?active: (\d{1,9})$", re.MULTILINE)
+_OF_CLIENTS: Final = re.compile(
+    rb"^http\.%s\.downstream_rq_active: (\d{1,9})$" % names.STATISTICS_PREFIX.encode(), re.MULTILINE
+)
+_SIGN_OF_ENVOY: Final = b"http.admin.downstream_rq_active: "
+"""In every such page: at least our own question is under way."""
+
+
+def read_counts(page: bytes) -> DataPlaneCounts:
+    """Return what is in flight by a page of statistics; an address that several clusters list is summed up.
+
+    Raises:
+        ValueError: The page is not one of Envoy's.
+    """
+    if _SIGN_OF_ENVOY not in page:
+        msg = "no page of Envoy's statistics"
+        raise ValueError(msg)
+    endpoints: dict[str, int] = {}
+    for spelled, number in _AT_ENDPOINT.findall(page):
+        address = spelled.replace(b"_", b":").decode("latin-1")
+        endpoints[address] = endpoints.get(address, 0) + int(number)
+    of_clients = _OF_CLIENTS.search(page)
+    return DataPlaneCounts(endpoints, int(of_clients[1]) if of_clients else 0)
 
 
 def read_versions(text: str) -> EnvoyVersions:

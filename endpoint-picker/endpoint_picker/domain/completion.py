@@ -33,6 +33,7 @@ class Attempt:
         duration_seconds: Length of the attempt; None while it is live.
         live: The endpoint is being tried right now; there is no result yet.
         retry_after_seconds: When the endpoint wants to be asked again; None: it did not say.
+        correlation_id: Key that joins it to the picker's own record; empty if the report has none.
     """
 
     request_id: str
@@ -44,6 +45,7 @@ class Attempt:
     duration_seconds: float | None = None
     live: bool = False
     retry_after_seconds: float | None = None
+    correlation_id: str = ""
 
     @property
     def verdict(self) -> AttemptVerdict:
@@ -103,11 +105,13 @@ class CompletedRequest:
     Attributes:
         correlation_id: Key that joins it to the picker's own record; empty if it never reached the picker.
         request_id: The client-visible ``x-request-id``.
+        stream_id: The data plane's own id of a request that was never dispatched; empty once it was.
         method: HTTP method.
         path: Path without query.
         route: Route that matched, empty if none.
         cluster: Upstream cluster, empty if none.
         address: Endpoint that served it, ``ip:port``; empty if none did.
+        last_address: Endpoint that was tried last, whether it served it or not; empty if none was.
         attempts: Endpoints tried, 0 if none.
         status: HTTP status the client got; 0: it got none.
         details: The data plane's response code details, such as ``via_upstream``.
@@ -130,11 +134,13 @@ class CompletedRequest:
 
     correlation_id: str = ""
     request_id: str = ""
+    stream_id: str = ""
     method: str = ""
     path: str = ""
     route: str = ""
     cluster: str = ""
     address: str = ""
+    last_address: str = ""
     attempts: int = 0
     status: int = 0
     details: str = ""

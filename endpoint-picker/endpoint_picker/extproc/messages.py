@@ -37,6 +37,7 @@ def read_head(message: ProcessingRequest) -> RequestHead:
     headers = read_headers(message.request_headers.headers)
     method, path, authority = headers.pop(":method", ""), headers.pop(":path", "/"), headers.pop(":authority", "")
     headers.pop(":scheme", None)
+    stream_id = headers.pop(names.STREAM_ID_HEADER, "")
     route = virtual_host = ""
     # `get`, because indexing a protobuf map adds what is missing
     attributes = message.attributes.get(_ATTRIBUTES)
@@ -54,6 +55,7 @@ def read_head(message: ProcessingRequest) -> RequestHead:
         route=route,
         virtual_host=virtual_host,
         subset=read_subset(message),
+        stream_id=stream_id,
     )
 
 

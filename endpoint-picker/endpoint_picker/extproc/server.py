@@ -200,7 +200,9 @@ class ExternalProcessor:
         try:
             if (answer := self._director.answer_early(wanted.head)) is not None:
                 return self._answer(exchange, answer)
-            decision = self._director.decide(wanted.head, wanted.body)
+            # what another data plane sends under the name of our id may be a client's
+            head = wanted.head if exchange.own or not wanted.head.stream_id else replace(wanted.head, stream_id="")
+            decision = self._director.decide(head, wanted.body)
             return self._forwarded(exchange, decision) if isinstance(decision, Forward) else decision
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(exchange, error)

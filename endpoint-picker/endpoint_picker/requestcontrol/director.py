@@ -64,6 +64,8 @@ class PendingRequest:
         addresses: Ordered endpoints, empty if it was refused or goes elsewhere.
         errors: Endpoints that answered it with a server error.
         started: Whether a report said that its answer has begun.
+        stream_id: As in `RequestHead`.
+        renewed: Whether it was reported to be under way since it was decided.
     """
 
     request_id: str
@@ -77,6 +79,8 @@ class PendingRequest:
     errors: int = 0
     started: bool = False
     usage: Usage | None = None
+    stream_id: str = ""
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class Director:
         self._sequence = 0
         self._pending: dict[str, PendingRequest] = {}
         self._by_request_id: dict[str, str] = {}
+        self._by_stream_id: dict[str, str] = {}
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._recent: deque[tuple[InferenceRequest, SchedulingDecision]] = deque(maxlen=_RECENT_DECISIONS)
 
@@ -174,7 +179,7 @@ class Director:
         Raises:
             EndpointPickerError: One of its leaves, when the request cannot go anywhere; also when awaited.
         """
-        pending = PendingRequest(self._request_id(head), self._clock())
+        pending = PendingRequest(self._request_id(head), self._clock(), stream_id=head.stream_id)
         correlation_id = self._next_correlation_id()
         if body is not None and len(body) >= LARGE_BODY_BYTES:
             return self._decide_large(correlation_id, pending, head, body)
@@ -262,7 +267,14 @@ class Director:
         decision = self._schedule(pool, request)
         pending.addresses = decision.addresses
         expected = request.max_output_tokens or self._settings.expected_output_tokens
-        self._ledger.place(draft.correlation_id, decision.addresses[0], request.prompt_tokens, expected, self._clock())
+        self._ledger.place(
+            draft.correlation_id,
+            decision.addresses[0],
+            request.prompt_tokens,
+            expected,
+            self._clock(),
+            elsewhere=not pending.stream_id,
+        )
         self._observer.began(draft.correlation_id, request.model)
         self._recent.append((request, decision))
         return Forward(
@@ -320,6 +332,8 @@ class Director:
     def _remember(self, correlation_id: str, pending: PendingRequest) -> None:
         self._pending[correlation_id] = pending
         self._by_request_id[pending.request_id] = correlation_id
+        if pending.stream_id:
+            self._by_stream_id[pending.stream_id] = correlation_id
 
     def _new_body(
         self, body: bytes | None, parsed: ParsedBody | None, choice: ModelChoice
@@ -350,7 +364,7 @@ class Director:
     def attempt(self, attempt: Attempt) -> None:
         """Learn how one attempt went; the request moves on to the endpoint that is tried next."""
         self._observer.attempted(attempt)
-        correlation_id = self._by_request_id.get(attempt.request_id)
+        correlation_id = attempt.correlation_id or self._by_request_id.get(attempt.request_id)
         pending = self._pending.get(correlation_id) if correlation_id is not None else None
         if correlation_id is None or pending is None or attempt.address not in pending.addresses:
             tells = not attempt.live
@@ -389,7 +403,7 @@ class Director:
 
     def _renew(self, correlation_id: str, pending: PendingRequest) -> None:
         """Remember a request for another time limit, because it was reported to be under way."""
-        pending.seen = self._clock()
+        pending.seen, pending.renewed = self._clock(), True
         self._ledger.renew(correlation_id, pending.seen)
         self._pending[correlation_id] = self._pending.pop(correlation_id)
 
@@ -404,10 +418,14 @@ class Director:
         self._ledger.first_token(correlation_id)
 
     def completed(self, completed: CompletedRequest) -> None:
-        """Settle one request: release the ledger, count and log. A second report of one end counts for nothing."""
-        correlation_id = completed.correlation_id
+        """Settle one request: release the ledger, count and log. A second report of one end counts for nothing.
+
+        The report of a request that ended before our answer reached the data plane names no correlation id of ours.
+        """
+        correlation_id = completed.correlation_id or self._by_stream_id.get(completed.stream_id, "")
         if not correlation_id:
-            self._release_early_leaver(completed)
+            if completed.cluster.endswith(names.OPEN_SUFFIX):
+                self._ledger.release_adopted(completed.last_address)
             self._observer.completed(completed)
             return
         if correlation_id in self._settled:
@@ -415,26 +433,19 @@ class Director:
         self._settled[correlation_id] = None
         if len(self._settled) > _SETTLED_KEPT:
             self._settled.popitem(last=False)
-        pending = self._forget(correlation_id)
+        released = self._ledger.release(correlation_id)
+        pending = self._drop(correlation_id)
+        if not released and (pending is None or pending.addresses):
+            # of an earlier process, or taken for lost: it is counted without being known
+            self._ledger.release_adopted(completed.last_address)
         if pending is not None:
-            completed = _completed_with(completed, pending)
+            completed = _completed_with(completed, correlation_id, pending)
         else:
             self._observer.stranger_ended()
         if (attempt := completed.answered_attempt) is not None:
             self._observer.attempted(attempt)
             self._endpoints.attempted(attempt)
         self._observer.completed(completed)
-
-    def _release_early_leaver(self, completed: CompletedRequest) -> None:
-        """Release a request whose client left while it was being decided: its report lacks our metadata.
-
-        The id it is found by is the client's, so this settles nothing: a full report still counts if one comes.
-        """
-        if completed.client_gone and completed.attempts == 0:
-            correlation_id = self._by_request_id.get(completed.request_id)
-            if correlation_id is not None:
-                self._ledger.release(correlation_id)
-                self._observer.ended(correlation_id)
 
     def abandon(self, correlation_id: str) -> None:
         """Release a request that will have no end to report."""
@@ -447,8 +458,10 @@ class Director:
     def _drop(self, correlation_id: str) -> PendingRequest | None:
         pending = self._pending.pop(correlation_id, None)
         self._observer.ended(correlation_id)
-        if pending is not None and self._by_request_id.get(pending.request_id) == correlation_id:
-            del self._by_request_id[pending.request_id]
+        if pending is not None:
+            self._by_stream_id.pop(pending.stream_id, None)
+            if self._by_request_id.get(pending.request_id) == correlation_id:
+                del self._by_request_id[pending.request_id]
         return pending
 
     def sweep(self) -> int:
@@ -519,11 +532,12 @@ def _header_value(model: str) -> str:
     return model if fits else ""
 
 
-def _completed_with(completed: CompletedRequest, pending: PendingRequest) -> CompletedRequest:
+def _completed_with(completed: CompletedRequest, correlation_id: str, pending: PendingRequest) -> CompletedRequest:
     """Return *completed* with what only the director knows."""
     usage = completed.usage if completed.usage.known or pending.usage is None else pending.usage
     return replace(
         completed,
+        correlation_id=correlation_id,
         model=pending.model,
         target_model=pending.target_model,
         pool=pending.pool,

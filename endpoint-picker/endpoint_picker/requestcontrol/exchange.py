@@ -22,6 +22,7 @@ class RequestHead:
         route: Name of the client-facing route that matched, empty if none.
         virtual_host: Name of the virtual host that matched, empty if none.
         subset: Addresses the data plane restricts the choice to; None: none given.
+        stream_id: Id that our own Envoy gave the request, which no client can choose; empty for other data planes.
     """
 
     method: str = ""
@@ -31,6 +32,7 @@ class RequestHead:
     route: str = ""
     virtual_host: str = ""
     subset: frozenset[str] | None = None
+    stream_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

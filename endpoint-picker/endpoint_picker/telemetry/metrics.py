@@ -20,10 +20,12 @@ from prometheus_client.metrics_core import Metric
 from endpoint_picker.domain.circuit import CircuitReason, CircuitState, PoolCircuits
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
+from endpoint_picker.requestcontrol.audit import AuditReport
 from endpoint_picker.telemetry import buckets
 from endpoint_picker.telemetry.circuit_metrics import CircuitCollector, Circuits, CircuitTransitions
 from endpoint_picker.telemetry.histograms import Histogram, HistogramSeries
 from endpoint_picker.telemetry.label_values import OTHER, BoundedNames
+from endpoint_picker.telemetry.ledger_metrics import LedgerMetrics
 from endpoint_picker.telemetry.pool_metrics import PoolCollector, Pools
 from endpoint_picker.telemetry.request_metrics import RequestMetrics
 
@@ -113,6 +115,7 @@ class PickerMetrics:
         self._register_scheduler(commit, build_ref)
         self._register_endpoints()
         self._register_picker()
+        self._ledger = LedgerMetrics(self._registry, pools)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -260,6 +263,10 @@ class PickerMetrics:
     def record_unknown_release(self) -> None:
         """Count the reported end of a request that was not in flight."""
         self._unknown_releases.inc()
+
+    def record_audit(self, result: str, report: AuditReport | None, at: float) -> None:
+        """Count an audit of the ledger at *at*, seconds since the epoch; None: there was nothing to compare with."""
+        self._ledger.record(result, report, at)
 
     def record_malformed_entry(self) -> None:
         """Count an access-log entry that could not be read."""

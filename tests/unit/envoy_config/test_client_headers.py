@@ -1,13 +1,14 @@
 """No spelling of an internal header passes; what clients may send passes in its own spelling."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from envoy_config import names
-from envoy_config.client_headers import FORGED_HEADERS
+from envoy_config.client_headers import FORGED_HEADERS, early_header_mutation
 from inference_api.names import INTERNAL_HEADER_PREFIXES
 
 FORGED = re.compile(FORGED_HEADERS)
@@ -56,3 +57,11 @@ def test_the_names_that_the_picker_sets_are_all_covered() -> None:
     set_by_the_picker = (names.ROUTE_HEADER, names.CLUSTER_HEADER, names.DESTINATION_KEY, "x-envoy-max-retries")
     for name in (*set_by_the_picker, names.MODEL_HEADER, names.BASE_MODEL_HEADER, names.PROFILE_METADATA):
         assert FORGED.fullmatch(name)
+
+
+def test_the_id_of_a_stream_is_set_after_what_a_client_sent_was_taken_out() -> None:
+    extension: Any = early_header_mutation()
+    first, last = extension["typed_config"]["mutations"]
+    assert "remove_on_match" in first
+    assert last["append"]["header"]["key"] == names.STREAM_ID_HEADER
+    assert FORGED.fullmatch(names.STREAM_ID_HEADER)

@@ -150,6 +150,12 @@ def test_a_slow_reader_is_held_no_more_for_than_a_small_buffer_on_either_side() 
     assert tiny["per_connection_buffer_limit_bytes"] < 128 * 1024
 
 
+def test_envoy_shows_what_each_endpoint_of_a_pool_has_and_no_others() -> None:
+    clusters: Any = files(*ENTRIES)[names.CLUSTERS_FILE]["resources"]
+    shown = {c["name"] for c in clusters if c.get("track_cluster_stats", {}).get("per_endpoint_stats")}
+    assert shown == {CLOSED.cluster_name, OPEN.cluster_name, OPEN.cluster_name + names.OPEN_SUFFIX}
+
+
 def test_both_clusters_of_a_pool_that_fails_open_share_its_endpoint_file() -> None:
     clusters: Any = {c["name"]: c for c in files(*ENTRIES)[names.CLUSTERS_FILE]["resources"]}  # type: ignore[attr-defined]
     sources = [clusters[OPEN.cluster_name + suffix]["eds_cluster_config"] for suffix in ("", names.OPEN_SUFFIX)]

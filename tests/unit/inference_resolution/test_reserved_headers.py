@@ -18,6 +18,7 @@ def modifier(**parts: object) -> HTTPRouteFilter:
         "x-gateway-route",
         "x-gateway-destination-endpoint",
         "x-llm-d-destination-endpoint-subset",
+        "x-gateway-stream-id",
         "X-Envoy-Max-Retries",
         "x-prefiller-host-port",
         "x-data-parallel-host-port",

@@ -90,6 +90,7 @@ def test_a_completed_request_carries_everything() -> None:
         route="httproute/ns/r/0",
         cluster="pool_a",
         address="10.0.0.1:8000",
+        last_address="10.0.0.1:8000",
         attempts=2,
         status=200,
         details="via_upstream",
@@ -106,6 +107,25 @@ def test_a_completed_request_carries_everything() -> None:
         response_bytes=900,
         started_at=pytest.approx(1_700_000_000.5),
     )
+
+
+def test_a_request_that_no_endpoint_answered_names_the_last_that_was_tried() -> None:
+    result = completed(entry(status=0, tags={"flags": "DC"}))
+    assert (result.address, result.last_address) == ("", "10.0.0.1:8000")
+
+
+def test_a_request_that_was_not_dispatched_names_its_stream() -> None:
+    made = entry(status=0, tags={"host": "-", "flags": "DC"})
+    made.request.request_headers["x-gateway-stream-id"] = "s-1"
+    result = completed(made)
+    assert (result.correlation_id, result.stream_id, result.last_address) == ("", "s-1", "")
+
+
+def test_progress_is_joined_by_what_no_client_can_choose() -> None:
+    made = entry(access_log.DownstreamPeriodic, metadata={"correlation-id": "c-1"})
+    result = read_entry(made, REQUEST)
+    assert isinstance(result, Attempt)
+    assert result.correlation_id == "c-1"
 
 
 def test_an_empty_entry_is_a_completed_request_of_which_nothing_is_known() -> None:

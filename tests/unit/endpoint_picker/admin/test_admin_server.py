@@ -128,6 +128,7 @@ async def test_what_is_served_and_how_it_fares() -> None:
             "error_share": 0.0,
         },
         "in_flight": 1,
+        "in_flight_correction": 0,
         "requests_total": 1,
         "attempts_failed_total": 1,
         "ttft_p50_seconds": 0.5,

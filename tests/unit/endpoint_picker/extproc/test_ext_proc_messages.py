@@ -58,6 +58,12 @@ def test_the_head() -> None:
     assert head.headers == {"x-a": "1,2"}
 
 
+def test_the_data_planes_own_id_is_no_header_of_the_client() -> None:
+    head = messages.read_head(request_headers(**{names.STREAM_ID_HEADER: "s-1"}))
+    assert (head.stream_id, head.headers) == ("s-1", {})
+    assert messages.read_head(request_headers()).stream_id == ""
+
+
 def test_bytes_beyond_text_are_kept_readable() -> None:
     message = request_headers()
     header = message.request_headers.headers.headers.add()

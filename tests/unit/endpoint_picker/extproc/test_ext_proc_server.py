@@ -127,6 +127,16 @@ async def test_our_own_streams_end_with_the_answer_and_the_log_settles(start: St
         assert served.world.idle
 
 
+@pytest.mark.parametrize("own", [True, False])
+async def test_only_our_own_data_plane_names_its_streams(start: Start, own: bool) -> None:
+    async with start() as served:
+        call = served.open(own=own)
+        head = matched(served.world, **{names.STREAM_ID_HEADER: "s-1"})
+        await exchange(call, head, request_body(BODY), answers=2)
+        (pending,) = served.world.director.pending.values()
+        assert pending.stream_id == ("s-1" if own else "")
+
+
 async def test_a_foreign_stream_stays_and_is_the_report(start: Start) -> None:
     async with start() as served:
         call = served.open(own=False)

@@ -403,26 +403,93 @@ def test_a_request_that_is_reported_to_run_outlives_the_time_limit() -> None:
     assert world.ledger.address_of(lost.correlation_id) is None
 
 
-def test_a_client_that_left_early_is_released_by_its_id_but_settled_by_nothing() -> None:
+def test_progress_is_joined_by_our_own_id_where_the_report_has_it() -> None:
     world = world_of()
-    forward = decide(world, head=world.head(x_request_id="mine"))
-    world.director.completed(CompletedRequest(request_id="mine", client_gone=True))
-    assert world.ledger.totals.requests == 0
+    first = decide(world, head=world.head(x_request_id="same"))
+    second = decide(world, head=world.head(x_request_id="same"))
+    assert first.addresses == second.addresses
+    progress = Attempt("same", first.addresses[1], live=True, correlation_id=first.correlation_id)
+    world.director.attempt(progress)
+    assert world.ledger.address_of(first.correlation_id) == first.addresses[1]
+    assert world.ledger.address_of(second.correlation_id) == first.addresses[0]
+    pending = world.director.pending
+    assert (pending[first.correlation_id].renewed, pending[second.correlation_id].renewed) == (True, False)
+
+
+def test_a_request_that_ended_before_our_answer_came_is_settled_by_its_stream() -> None:
+    world = world_of()
+    forward = decide(world, chat(stream=True), world.head(x_request_id="mine", stream_id="s-1"))
+    world.director.completed(CompletedRequest(request_id="mine", stream_id="s-1", client_gone=True))
+    assert world.idle
+    (completed,) = world.observer.finished
+    assert (completed.correlation_id, completed.model, completed.client_gone) == (forward.correlation_id, "m", True)
     world.director.completed(CompletedRequest(correlation_id=forward.correlation_id, status=200))
-    assert [c.model for c in world.observer.finished] == ["", "m"]
+    assert len(world.observer.finished) == 1
 
 
-def test_another_request_under_the_same_id_releases_nothing() -> None:
+def test_an_id_that_clients_share_releases_nothing() -> None:
     world = world_of()
-    decide(world, head=world.head(x_request_id="mine"))
-    world.director.completed(CompletedRequest(request_id="mine", status=401))
-    assert world.ledger.totals.requests == 1
+    stays = decide(world, head=world.head(x_request_id="same", stream_id="s-1"))
+    leaves = decide(world, head=world.head(x_request_id="same", stream_id="s-2"))
+    world.director.completed(CompletedRequest(request_id="same", stream_id="s-0", client_gone=True))
+    assert world.ledger.totals.requests == 2
+    world.director.completed(CompletedRequest(request_id="same", stream_id="s-2", client_gone=True))
+    assert world.ledger.address_of(leaves.correlation_id) is None
+    assert world.ledger.address_of(stays.correlation_id) is not None
 
 
 def test_the_end_of_a_request_of_another_process_is_counted_as_a_strangers() -> None:
     world = world_of()
     world.director.completed(CompletedRequest(correlation_id="elder-1", status=200))
     assert world.observer.strangers == 1
+
+
+@pytest.mark.parametrize(
+    ("completed", "left"),
+    [
+        pytest.param({"correlation_id": "elder-1", "last_address": "10.0.0.1:80"}, 1, id="of-an-earlier-process"),
+        pytest.param({"correlation_id": "elder-1", "last_address": "10.0.0.2:80"}, 2, id="elsewhere"),
+        pytest.param({"correlation_id": "elder-1"}, 2, id="nowhere"),
+        pytest.param(
+            {"cluster": POOL.cluster_name + names.OPEN_SUFFIX, "last_address": "10.0.0.1:80"}, 1, id="of-no-picker"
+        ),
+        pytest.param({"cluster": "default/web:80", "last_address": "10.0.0.1:80"}, 2, id="of-a-service"),
+    ],
+)
+def test_the_end_of_a_request_we_did_not_place_releases_an_adopted_one(completed: dict[str, Any], left: int) -> None:
+    world = world_of()
+    world.ledger.correct("10.0.0.1:80", 2)
+    world.director.completed(CompletedRequest(**completed))
+    assert world.ledger.counters("10.0.0.1:80").requests == left
+
+
+def test_the_end_of_a_request_of_ours_leaves_adopted_ones_alone() -> None:
+    service = ServiceKey("default", "web", 80)
+    world = World(resolution_of(entry_to(POOL), entry_to(service, name="s"), pools=[pool_of()]))
+    world.ledger.correct("10.0.0.1:80", 2)
+    for entry in (0, 1):
+        forward = decide(world, head=world.head(entry=entry))
+        ended = CompletedRequest(correlation_id=forward.correlation_id, last_address="10.0.0.1:80")
+        world.director.completed(ended)
+        world.director.completed(ended)
+    assert world.ledger.counters("10.0.0.1:80").requests == 2
+
+
+def test_the_end_of_a_request_that_was_taken_for_lost_releases_an_adopted_one() -> None:
+    world = world_of()
+    forward = decide(world)
+    world.ledger.release(forward.correlation_id)
+    world.ledger.correct("10.0.0.1:80", 1)  # it was there, after all
+    world.director.completed(CompletedRequest(correlation_id=forward.correlation_id, last_address="10.0.0.1:80"))
+    assert world.ledger.totals.requests == 0
+    assert (world.observer.strangers, world.observer.finished[0].model) == (0, "m")
+
+
+@pytest.mark.parametrize(("stream_id", "audited"), [("s-1", 1), ("", 0)])
+def test_only_requests_of_our_own_data_plane_are_audited(stream_id: str, audited: int) -> None:
+    world = world_of()
+    forward = decide(world, head=world.head(stream_id=stream_id))
+    assert world.ledger.known()[forward.addresses[0]].requests == audited
 
 
 class Settling(RuleBasedStateMachine):
@@ -435,10 +502,13 @@ class Settling(RuleBasedStateMachine):
         self.world = World(resolution_of(entry_to(POOL), pools=[pool_of(models={"m": model_of("m")})]))
         self.counted: list[str] = []
         self.reported: set[str] = set()
+        self.streams = 0
 
-    @rule(target=requests, model=st.sampled_from(["m", "m", "unknown"]), shared_id=st.booleans())
-    def decides(self, model: str, shared_id: bool) -> tuple[str, str]:
-        head = self.world.head(x_request_id="same") if shared_id else self.world.head()
+    @rule(target=requests, model=st.sampled_from(["m", "m", "unknown"]), shared_id=st.booleans(), own=st.booleans())
+    def decides(self, model: str, shared_id: bool, own: bool) -> tuple[str, str]:
+        self.streams += own
+        stream_id = f"s-{self.streams}" if own else ""
+        head = self.world.head(stream_id=stream_id, **({"x_request_id": "same"} if shared_id else {}))
         try:
             forward = decide(self.world, chat(model), head)
         except ModelNotFound as error:
@@ -457,6 +527,13 @@ class Settling(RuleBasedStateMachine):
     def is_reported(self, request: tuple[str, str]) -> None:
         self.world.director.completed(CompletedRequest(correlation_id=request[0], status=200))
         self.reported.add(request[0])
+
+    @rule(request=requests)
+    def is_reported_by_its_stream(self, request: tuple[str, str]) -> None:
+        pending = self.world.director.pending.get(request[0])
+        if pending is not None and pending.stream_id:
+            self.world.director.completed(CompletedRequest(stream_id=pending.stream_id, client_gone=True))
+            self.reported.add(request[0])
 
     @rule(request=consumes(requests))
     def is_abandoned(self, request: tuple[str, str]) -> None:
@@ -481,6 +558,7 @@ class Settling(RuleBasedStateMachine):
         director, observer = self.world.director, self.world.observer
         assert set(observer.running) <= set(director.pending)
         assert set(director._by_request_id.values()) <= set(director.pending)
+        assert {p.stream_id: c for c, p in director.pending.items() if p.stream_id} == director._by_stream_id
         assert self.world.ledger.totals.requests <= len(director.pending)
 
     def teardown(self) -> None:

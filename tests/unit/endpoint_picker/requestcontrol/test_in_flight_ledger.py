@@ -155,19 +155,130 @@ def test_request_placed_after_its_endpoint_left_leaves_nothing_behind() -> None:
     assert ledger.addresses == ()
 
 
+# -- corrections ------------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_needs_no_request_to_be_pointed_at() -> None:
+    ledger = InFlightLedger(adopted_tokens=7)
+    here = ledger.counters("here")
+    ledger.place("1", "here", 100, 20, now=0.0)
+    ledger.correct("here", 3)
+    assert counts(here) == counts(ledger.totals) == (4, 100, 141)
+    ledger.correct("here", -3)
+    assert counts(here) == counts(ledger.totals) == (1, 100, 120)
+    ledger.correct("here", -5)
+    assert counts(here) == counts(ledger.totals) == (0, 100, 120)
+    assert ledger.corrections == {"here": -1}
+
+
+def test_an_adopted_request_ends_once() -> None:
+    ledger = InFlightLedger()
+    ledger.counters("here")
+    ledger.correct("here", 1)
+    assert [ledger.release_adopted("here"), ledger.release_adopted("here")] == [True, False]
+    assert not ledger.release_adopted("stranger")
+    assert counts(ledger.totals) == IDLE
+
+
+def test_no_correction_makes_an_endpoint_known() -> None:
+    ledger = InFlightLedger()
+    ledger.correct("stranger", 5)
+    assert (ledger.addresses, counts(ledger.totals)) == ((), IDLE)
+
+
+def test_a_request_that_was_counted_down_ends_without_debt() -> None:
+    ledger = InFlightLedger()
+    here = ledger.counters("here")
+    ledger.place("1", "here", 1, 1, now=0.0)
+    ledger.correct("here", -1)
+    ledger.release("1")
+    ledger.place("2", "here", 1, 1, now=0.0)
+    assert (counts(here), ledger.corrections) == ((1, 1, 2), {})
+
+
+def test_a_request_that_was_counted_down_expires_without_counting_twice() -> None:
+    ledger = InFlightLedger(time_limit_seconds=10.0)
+    here = ledger.counters("here")
+    for number in range(3):
+        ledger.place(str(number), "here", 1, 1, now=number * 5.0)
+    ledger.correct("here", -1)
+    assert [ledger.expire(10.0), here.requests, ledger.expire(15.0), here.requests] == [1, 2, 1, 1]
+
+
+def test_adopted_requests_expire_when_nothing_is_heard_of_their_endpoint() -> None:
+    ledger = InFlightLedger(time_limit_seconds=10.0)
+    for address in ("here", "there"):
+        ledger.counters(address)
+        ledger.correct(address, 2)
+    ledger.confirm(["here", "there", "stranger"], 1.0)
+    ledger.confirm(["there"], 5.0)
+    assert [ledger.expire(now) for now in (10.9, 11.0, 15.0)] == [0, 2, 2]
+    assert (counts(ledger.totals), ledger.expired) == (IDLE, 4)
+
+
+def test_the_counters_of_an_endpoint_that_left_stay_while_it_has_adopted_requests() -> None:
+    ledger = InFlightLedger()
+    ledger.counters("here")
+    ledger.correct("here", 1)
+    ledger.forget("here")
+    assert ledger.addresses == ("here",)
+    ledger.release_adopted("here")
+    assert ledger.addresses == ()
+
+
+def test_the_counters_of_an_endpoint_stay_while_it_has_requests_that_were_counted_down() -> None:
+    ledger = InFlightLedger()
+    ledger.counters("here")
+    ledger.place("1", "here", 1, 1, now=0.0)
+    ledger.correct("here", -1)
+    ledger.forget("here")
+    ledger.first_token("1")
+    assert ledger.release("1")
+    assert (ledger.addresses, counts(ledger.totals)) == ((), IDLE)
+
+
+def test_lost_requests_leave_without_a_change_of_the_count() -> None:
+    ledger = InFlightLedger(clock=lambda: 2.0)
+    here = ledger.counters("here")
+    for request, address in (("moved", "there"), ("1", "here"), ("other", "there"), ("2", "here")):
+        ledger.place(request, address, 5, 5, now=0.0)
+    ledger.move("moved", "here")
+    ledger.correct("here", -2)
+    assert ledger.drop_lost("here", 1.0) == 2
+    assert (counts(here), ledger.corrections) == ((1, 5, 10), {})
+    assert [ledger.address_of(request) for request in ("1", "2", "moved")] == [None, None, "here"]
+    assert ledger.drop_lost("here", 9.0) == 0
+
+
+def test_what_another_data_plane_serves_is_known_apart() -> None:
+    ledger = InFlightLedger()
+    ledger.place("own", "here", 1, 1, now=0.0)
+    ledger.place("else", "here", 1, 1, now=0.0, elsewhere=True)
+    assert (ledger.known()["here"].requests, ledger.placed_until(0.0)) == (1, {"here": 1})
+    ledger.move("else", "there")
+    assert (ledger.known()["here"].requests, ledger.known()["there"].requests) == (1, 0)
+    ledger.release("else")
+    assert ledger.counters("there").requests == 0
+    ledger.place("own-2", "there", 1, 1, now=0.0)
+    assert ledger.known()["there"].requests == 1
+
+
 IDS = st.sampled_from([str(number) for number in range(8)])
 ADDRESSES = st.sampled_from(["a", "b", "c"])
 TOKENS = st.integers(min_value=-10, max_value=10_000)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Compares the ledger with sums over a plain list of requests."""
+    """Compares the ledger with sums over a plain list of requests, and one number per address of what was corrected."""
 
     LIMIT = 5.0
+    ADOPTED_TOKENS = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = InFlightLedger(self.LIMIT)
+        self.ledger = InFlightLedger(self.LIMIT, adopted_tokens=self.ADOPTED_TOKENS)
+        self.corrections: dict[str, int] = {}
+        self.confirmed: dict[str, float] = {}
         self.requests: dict[str, list[int | float | str]] = {}  # address, prompt, total, placed at
         self.present: set[str] = set()
         self.now = 0.0
@@ -198,13 +309,60 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.release(request) == (self.requests.pop(request, None) is not None)
         assert not self.ledger.release(request)
 
+    def placed(self, address: str) -> int:
+        return sum(known[0] == address for known in self.requests.values())
+
+    def settle(self) -> None:
+        """No count is below nothing, and what is known of an address ends with its last request."""
+        for address in "abc":
+            placed = self.placed(address)
+            self.corrections[address] = max(self.corrections.get(address, 0), -placed)
+            if not placed and not self.corrections[address] and address not in self.present:
+                self.confirmed.pop(address, None)
+
+    @rule(address=ADDRESSES, by=st.integers(-4, 4))
+    def correct(self, address: str, by: int) -> None:
+        if address in self.ledger.addresses:
+            self.corrections[address] += by
+        self.ledger.correct(address, by)
+        assert self.ledger.correction(address) == max(self.corrections.get(address, 0), -self.placed(address))
+
+    @rule(address=ADDRESSES)
+    def release_adopted(self, address: str) -> None:
+        adopted = self.corrections.get(address, 0) > 0
+        assert self.ledger.release_adopted(address) == adopted
+        self.corrections[address] = self.corrections.get(address, 0) - adopted
+
+    @rule(address=ADDRESSES)
+    def drop_lost(self, address: str) -> None:
+        here = [request for request, known in self.requests.items() if known[0] == address]
+        lost = here[: max(0, -self.corrections.get(address, 0))]
+        assert self.ledger.drop_lost(address, self.now) == len(lost)
+        for request in lost:
+            del self.requests[request]
+            self.corrections[address] += 1
+
+    @rule(address=ADDRESSES)
+    def confirm(self, address: str) -> None:
+        if address in self.ledger.addresses:
+            self.confirmed[address] = self.now
+        self.ledger.confirm([address], self.now)
+
     @rule(seconds=st.floats(min_value=0.0, max_value=8.0))
     def expire(self, seconds: float) -> None:
         self.now += seconds
-        overdue = [request for request, known in self.requests.items() if known[3] <= self.now - self.LIMIT]
-        assert self.ledger.expire(self.now) == len(overdue)
+        latest = self.now - self.LIMIT
+        overdue = [request for request, known in self.requests.items() if known[3] <= latest]
+        expired = len(overdue)
         for request in overdue:
-            del self.requests[request]
+            address = str(self.requests.pop(request)[0])
+            if self.corrections.get(address, 0) < 0:
+                self.corrections[address] += 1
+        for address, correction in self.corrections.items():
+            if correction > 0 and self.confirmed.get(address, 0.0) <= latest:
+                self.corrections[address] = 0
+                expired += correction
+        assert self.ledger.expire(self.now) == expired
 
     @rule(address=ADDRESSES)
     def look(self, address: str) -> None:
@@ -218,10 +376,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def counters_are_the_sums(self) -> None:
+        self.settle()
         expected = dict.fromkeys(self.present, IDLE)
         total = IDLE
-        for address, prompt, whole, _ in self.requests.values():
-            one = (1, prompt, whole)
+        corrected = [
+            (address, by, 0, max(0, by) * self.ADOPTED_TOKENS) for address, by in self.corrections.items() if by
+        ]
+        placed = [(address, 1, prompt, whole) for address, prompt, whole, _ in self.requests.values()]
+        for address, *one in [*placed, *corrected]:
             expected[address] = Counts(*map(sum, zip(expected.get(address, IDLE), one, strict=True)))
             total = Counts(*map(sum, zip(total, one, strict=True)))
         assert {address: counts(found) for address, found in self.ledger._counters.items()} == expected
@@ -232,6 +394,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """Release everything: an idle ledger is exactly zero."""
         for request in list(self.requests):
             self.ledger.release(request)
+        for address, correction in self.ledger.corrections.items():
+            self.ledger.correct(address, -correction)
         assert counts(self.ledger.totals) == IDLE
         assert {counts(found) for found in self.ledger._counters.values()} <= {IDLE}
         assert set(self.ledger.addresses) == self.present

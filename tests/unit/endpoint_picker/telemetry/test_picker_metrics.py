@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint, EndpointMetrics, NoInFlight
 from endpoint_picker.domain.usage import Usage
+from endpoint_picker.requestcontrol.audit import AuditReport
 from endpoint_picker.telemetry.metrics import AttemptOutcome, PickerMetrics, outcome_of
 
 EXPORTED = {
@@ -45,6 +46,11 @@ EXPORTED = {
     "inference_gateway_pool_ejected_share",
     "inference_gateway_ledger_expired",
     "inference_gateway_ledger_unknown_releases",
+    "inference_gateway_ledger_audits",
+    "inference_gateway_ledger_corrected_requests",
+    "inference_gateway_ledger_last_audit_timestamp_seconds",
+    "inference_gateway_ledger_drift_requests",
+    "inference_gateway_ledger_correction_requests",
     "inference_gateway_access_log_malformed",
     "inference_gateway_config_rejected",
     "inference_gateway_config_version",
@@ -289,3 +295,25 @@ def test_configuration_loads_are_told_apart() -> None:
     assert samples(metrics, "inference_gateway_config_version") == [({}, 1)]
     assert samples(metrics, "inference_gateway_config_rejected_total") == [({}, 1)]
     assert samples(metrics, "inference_gateway_config_last_load_success") == [({}, 0)]
+
+
+def test_audits_show_what_they_found_at_endpoints_that_are_there() -> None:
+    pools = Pools(one=[Endpoint(ADDRESS)], two=[Endpoint(ADDRESS), Endpoint("b:1")])
+    metrics = picker_metrics(pools)
+    metrics.record_audit("agreed", AuditReport({ADDRESS: 0}), 1000.0)
+    metrics.record_audit("differed", AuditReport({ADDRESS: -3, "gone:1": 1}, 2, 5, {ADDRESS: -1}), 2000.0)
+    metrics.record_audit("unavailable", None, 3000.0)
+    assert samples(metrics, "inference_gateway_ledger_audits_total") == [
+        ({"result": "agreed"}, 1),
+        ({"result": "differed"}, 1),
+        ({"result": "unavailable"}, 1),
+    ]
+    assert samples(metrics, "inference_gateway_ledger_corrected_requests_total") == [
+        ({"direction": "adopted"}, 2),
+        ({"direction": "dropped"}, 5),
+    ]
+    assert samples(metrics, "inference_gateway_ledger_last_audit_timestamp_seconds") == [({}, 2000)]
+    assert samples(metrics, "inference_gateway_ledger_drift_requests") == [({"endpoint": ADDRESS}, -3)]
+    assert samples(metrics, "inference_gateway_ledger_correction_requests") == [({"endpoint": ADDRESS}, -1)]
+    pools.pools = {}
+    assert samples(metrics, "inference_gateway_ledger_drift_requests") == []
