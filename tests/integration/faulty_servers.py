@@ -4,18 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
 """Writes the answer to one request, its head included, and returns whether another may follow on the connection."""
-
-IDLE_PAGE = "vllm:num_requests_waiting 0\nvllm:num_requests_running 0\nvllm:kv_cache_usage_perc 0\n"
-"""Metrics page of a server without work."""
-
-
-def adapter_page(adapter: str = "") -> str:
-    """Metrics page of a server without work that has *adapter* loaded, or room for one."""
-    labels = f'max_lora="1",running_lora_adapters="{adapter}",waiting_lora_adapters=""'
-    return f"{IDLE_PAGE}vllm:lora_requests_info{{{labels}}} 1\n"
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
@@ -106,21 +98,39 @@ def in_turn(*scripts: Script) -> Script:
     return play
 
 
+def page(text: str | bytes, *fields: str) -> Script:
+    """A script for a metrics page."""
+    body = text.encode() if isinstance(text, str) else text
+    return answers(head("content-type: text/plain", f"content-length: {len(body)}", *fields) + body)
+
+
+IDLE_PAGE: Final = "vllm:num_requests_waiting 0\nvllm:num_requests_running 0\nvllm:kv_cache_usage_perc 0\n"
+"""What a server without work says."""
+
+
+def adapter_page(adapter: str = "") -> Script:
+    """Metrics page of a server without work that has *adapter* loaded, or room for one."""
+    labels = f'max_lora="1",running_lora_adapters="{adapter}",waiting_lora_adapters=""'
+    return page(f"{IDLE_PAGE}vllm:lora_requests_info{{{labels}}} 1\n")
+
+
 @dataclass(slots=True)
 class FaultyServer:
-    """Answers every POST by its script and every GET with a metrics page.
+    """Answers every POST by one script, and every GET, which asks for its metrics page, by another.
 
     Attributes:
         port: Where it listens.
         script: What comes back.
-        page: What its metrics page says.
+        page: What comes back as a metrics page.
+        pages_asked: How often it was asked for.
         bodies: Of the requests, oldest first.
         open: Requests whose script has not ended.
     """
 
     port: int = 0
     script: Script = field(default_factory=hangs_after)
-    page: str = IDLE_PAGE
+    page: Script = field(default_factory=lambda: page(IDLE_PAGE))
+    pages_asked: int = 0
     bodies: list[bytes] = field(default_factory=list)
     open: int = 0
 
@@ -137,10 +147,8 @@ class FaultyServer:
         """Serve one request; return whether another may follow on the connection."""
         request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         if not request.startswith("POST"):
-            page = self.page.encode()
-            writer.write(head("content-type: text/plain", f"content-length: {len(page)}") + page)
-            await writer.drain()
-            return True
+            self.pages_asked += 1
+            return await self.page(reader, writer)
         fields = dict(line.lower().split(": ", 1) for line in request.splitlines() if ": " in line)
         self.bodies.append(await reader.readexactly(int(fields["content-length"])))
         self.open += 1
@@ -151,9 +159,9 @@ class FaultyServer:
 
 
 @asynccontextmanager
-async def faulty_server(script: Script | None = None, *, page: str = IDLE_PAGE) -> AsyncIterator[FaultyServer]:
-    """A faulty server on loopback; without *script* it never answers."""
-    faulty = FaultyServer(script=script or hangs_after(), page=page)
+async def faulty_server(script: Script | None = None, *, metrics: Script | None = None) -> AsyncIterator[FaultyServer]:
+    """A faulty server on loopback; without *script* it never answers, and without *metrics* it tells of no work."""
+    faulty = FaultyServer(script=script or hangs_after(), page=metrics or page(IDLE_PAGE))
     server = await asyncio.start_server(faulty._serve, "127.0.0.1", 0)
     faulty.port = server.sockets[0].getsockname()[1]
     try:

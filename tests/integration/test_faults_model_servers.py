@@ -198,9 +198,9 @@ def _pool(name: str, ports: Sequence[int]) -> list[Document]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        sound = await stack.enter_async_context(faulty_server(answers(WHOLE), page=adapter_page()))
+        sound = await stack.enter_async_context(faulty_server(answers(WHOLE), metrics=adapter_page()))
         servers = {
-            name: await stack.enter_async_context(faulty_server(script, page=adapter_page(name)))
+            name: await stack.enter_async_context(faulty_server(script, metrics=adapter_page(name)))
             for name, script in _scripts().items()
         }
         ports = [server.port for server in servers.values()]

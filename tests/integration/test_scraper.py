@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import random
 import time
 from collections import Counter
@@ -54,10 +55,23 @@ async def silence(request: web.Request) -> web.StreamResponse:
     raise web.HTTPGone
 
 
+def begun(body: bytes, *, leaves: bool = False) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(body)
+        if leaves:
+            assert request.transport is not None
+            request.transport.close()
+        return await silence(request)
+
+    return handle
+
+
 class Observed:
     """A scraper and what it told."""
 
-    def __init__(self, intervals: ScrapeIntervals = FAST) -> None:
+    def __init__(self, intervals: ScrapeIntervals = FAST, *, reading_seconds: float = 0.0) -> None:
         self.readings: dict[str, list[EndpointMetrics | None]] = {}
         self.problems: list[PageProblem] = []
         self.in_flight: Counter[str] = Counter()
@@ -68,6 +82,7 @@ class Observed:
             clock=time.monotonic,
             rng=random.Random(7),
             intervals=intervals,
+            cpu_clock=itertools.count(step=reading_seconds).__next__ if reading_seconds else lambda: 0.0,
         )
 
     @asynccontextmanager
@@ -185,6 +200,19 @@ async def test_busy_endpoint_is_read_more_often_than_an_idle_one() -> None:
     assert counts[ours] > 2 * counts[idle]
 
 
+async def test_page_that_is_costly_to_read_is_read_less_often() -> None:
+    costly, usual = Observed(reading_seconds=0.008), Observed()
+    async with (
+        served(answer(PAGE)) as one,
+        served(answer(PAGE)) as other,
+        costly.running(target(one)),
+        usual.running(target(other)),
+    ):
+        await asyncio.sleep(1.0)
+    assert len(usual.readings[other]) > 2 * len(costly.readings[one]) > 0
+    assert None not in costly.readings[one]
+
+
 async def test_second_path_is_found_and_remembered() -> None:
     paths: list[str] = []
 
@@ -215,6 +243,8 @@ async def test_second_path_is_found_and_remembered() -> None:
         pytest.param(answer(gzip.compress(PAGE)[:-20], content_encoding="gzip"), PageProblem.ENCODING, id="cut-gzip"),
         pytest.param(answer(PAGE, content_encoding="br"), PageProblem.ENCODING, id="unknown-encoding"),
         pytest.param(silence, PageProblem.TIMEOUT, id="silence"),
+        pytest.param(begun(b"vllm:"), PageProblem.SLOW, id="body-without-end"),
+        pytest.param(begun(b"vllm:", leaves=True), PageProblem.MALFORMED, id="body-cut"),
     ],
 )
 async def test_problem_is_reported(handler: Handler, problem: PageProblem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
-"""Fetch one small page from a model server: bounded in time by the caller, in size by the fetcher."""
+"""Fetch one small page from a model server: bounded in time and size."""
 
+import asyncio
 import ssl
 import zlib
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from yarl import URL
 from endpoint_picker.datalayer.engines import engine_of_labels, metrics_paths
 from inference_resolution.resolved import ModelServerTls, ResolvedEndpoint, ResolvedPool
 
-MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
-"""Largest body, before and after decompression."""
+MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
+"""Largest body, before and after decompression; pages in use have some ten kilobytes."""
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
 _KEEP_ALIVE_SECONDS: Final = 75.0
@@ -26,9 +27,14 @@ class PageProblem(StrEnum):
     """Why a page could not be had or used."""
 
     TIMEOUT = "timeout"
+    """Not even the head of an answer came in time."""
     UNREACHABLE = "unreachable"
     TLS = "tls"
     STATUS = "status"
+    SLOW = "slow"
+    """An answer began, but its body did not end in time."""
+    MALFORMED = "malformed"
+    """What came is no HTTP, or a body that breaks off."""
     TOO_LARGE = "too_large"
     ENCODING = "encoding"
     UNRECOGNISED = "unrecognised"
@@ -108,7 +114,7 @@ def _target(
 class PageFetcher:
     """Fetches pages over kept-alive connections; an asynchronous context manager.
 
-    It sets no time limit: call it under `asyncio.timeout`. Redirects are not followed and cookies not kept.
+    Redirects are not followed and cookies not kept.
 
     Args:
         max_bytes: Largest body, before and after decompression.
@@ -143,30 +149,37 @@ class PageFetcher:
             await self._session.close()
             self._session = None
 
-    async def fetch(self, target: PageTarget, path: str) -> bytes:
-        """Return the body of a page.
+    async def fetch(self, target: PageTarget, path: str, *, deadline: float) -> bytes:
+        """Return the body of a page that is whole before *deadline*, a reading of the event loop's clock.
 
         Raises:
-            PageUnavailableError: Whatever went wrong, TimeoutError of the caller's limit apart.
+            PageUnavailableError: Whatever went wrong.
         """
         if self._session is None:
             msg = "the fetcher is used outside its `async with`"
             raise RuntimeError(msg)
+        problem = PageProblem.TIMEOUT
         try:
-            async with self._session.get(
-                URL(target.origin + path, encoded=True),
-                headers=_credential(target),
-                allow_redirects=False,
-                ssl=self._tls_context(target.tls) if target.tls else True,
-                server_hostname=target.server_name or None,
-            ) as response:
+            async with (
+                asyncio.timeout_at(deadline),
+                self._session.get(
+                    URL(target.origin + path, encoded=True),
+                    headers=_credential(target),
+                    allow_redirects=False,
+                    ssl=self._tls_context(target.tls) if target.tls else True,
+                    server_hostname=target.server_name or None,
+                ) as response,
+            ):
+                problem = PageProblem.SLOW
                 if response.status != 200:
                     raise PageUnavailableError(PageProblem.STATUS, status=response.status)
                 body = await self._read(response)
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise PageUnavailableError(PageProblem.TLS) from error
-        except TimeoutError:
-            raise
+        except TimeoutError as error:
+            raise PageUnavailableError(problem) from error
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+            raise PageUnavailableError(PageProblem.MALFORMED) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise PageUnavailableError(PageProblem.UNREACHABLE) from error
         return self._decode(body, response.headers.get("Content-Encoding", ""))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,8 @@ Publish = Callable[[str, EndpointMetrics | None], None]
 
 _JITTER: Final = 0.1  # of an interval, so that endpoints added together drift apart
 _STALE_INTERVALS: Final = 3
+_READING_SHARE: Final = 0.02
+"""Of one processor that reading the pages of one endpoint may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class ScrapeIntervals:
         """Return how long a try may take that follows an *interval*."""
         return max(self.shortest_timeout, 0.8 * interval)
 
+    def affordable(self, interval: float, reading_seconds: float) -> float:
+        """Return the interval at which a page that takes so long to read costs little; *interval* for usual pages."""
+        return max(interval, min(self.longest, reading_seconds / _READING_SHARE))
+
     def stale_after(self, interval: float) -> float:
         """Return the age at which a reading of an endpoint read every *interval* is worth nothing."""
         return _STALE_INTERVALS * interval + self.timeout_of(interval)
@@ -70,6 +77,7 @@ class MetricsScraper:
         clock: Gives `EndpointMetrics.read_at`.
         rng: Source of jitter.
         intervals: How often.
+        cpu_clock: Processor time of this thread, in seconds.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class MetricsScraper:
         clock: Clock,
         rng: random.Random,
         intervals: ScrapeIntervals | None = None,
+        cpu_clock: Clock = time.thread_time,
     ) -> None:
         self._publish = publish
         self._in_flight = in_flight
@@ -88,6 +97,7 @@ class MetricsScraper:
         self._clock = clock
         self._rng = rng
         self._intervals = intervals or ScrapeIntervals()
+        self._cpu_clock = cpu_clock
         self._fetcher = PageFetcher()
         self._tasks = EndpointTasks(self._watch)
 
@@ -116,10 +126,7 @@ class MetricsScraper:
     async def _scrape(self, watch: "_Watch") -> PageProblem | None:
         """Read and publish one page; return what went wrong, None if nothing did."""
         try:
-            async with asyncio.timeout(watch.timeout):
-                metrics = await self._read(watch)
-        except TimeoutError:
-            return PageProblem.TIMEOUT
+            metrics = await self._read(watch)
         except PageUnavailableError as error:
             return error.problem
         except Exception:  # border of the endpoint's task: one endpoint must not end the scraping of the others
@@ -128,7 +135,8 @@ class MetricsScraper:
         if watch.failures:
             logger.info("metrics page is back", extra={"endpoint": watch.target.address})
         busy = metrics.waiting_queue_size or metrics.running_requests or self._in_flight(watch.target.address)
-        watch.succeeded(metrics, self._intervals.busy if busy else self._intervals.idle)
+        interval = self._intervals.busy if busy else self._intervals.idle
+        watch.succeeded(metrics, self._intervals.affordable(interval, watch.reading_seconds))
         self._publish(watch.target.address, metrics)
         return None
 
@@ -140,16 +148,19 @@ class MetricsScraper:
         """
         target = watch.target
         problem: PageUnavailableError | None = None
+        deadline = asyncio.get_running_loop().time() + watch.timeout
         for path in watch.paths:
             in_flight = self._in_flight(target.address)
             try:
-                page = await self._fetcher.fetch(target, path)
+                page = await self._fetcher.fetch(target, path, deadline=deadline)
             except PageUnavailableError as error:
                 if error.problem is not PageProblem.STATUS:
                     raise
                 problem = problem or error
                 continue
+            begun = self._cpu_clock()
             metrics = read_page(page, engine=target.engine, read_at=self._clock(), in_flight_when_read=in_flight)
+            watch.reading_seconds = self._cpu_clock() - begun
             if tells_load(metrics):
                 watch.prefer(path)
                 return metrics
@@ -184,7 +195,7 @@ class MetricsScraper:
 class _Watch:
     """What the scraper remembers of one endpoint; written by the endpoint's task only."""
 
-    __slots__ = ("failures", "interval", "paths", "problem", "read_at", "target", "timeout")
+    __slots__ = ("failures", "interval", "paths", "problem", "read_at", "reading_seconds", "target", "timeout")
 
     def __init__(self, target: PageTarget, intervals: ScrapeIntervals) -> None:
         self.target = target
@@ -194,6 +205,7 @@ class _Watch:
         self.failures = 0
         self.problem: PageProblem | None = None
         self.read_at: float | None = None
+        self.reading_seconds = 0.0
 
     def prefer(self, path: str) -> None:
         """Try *path* first from now on."""

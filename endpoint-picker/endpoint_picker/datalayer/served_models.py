@@ -93,10 +93,8 @@ class ServedModels:
     async def _ask(self, target: PageTarget) -> tuple[str, ...] | None:
         problem = PageProblem.UNRECOGNISED
         try:
-            async with asyncio.timeout(_TIMEOUT_SECONDS):
-                models = read_model_list(await self._fetcher.fetch(target, target.paths[0]))
-        except TimeoutError:
-            models, problem = None, PageProblem.TIMEOUT
+            deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
+            models = read_model_list(await self._fetcher.fetch(target, target.paths[0], deadline=deadline))
         except PageUnavailableError as error:
             models, problem = None, error.problem
         except Exception:  # border of the endpoint's task: one endpoint must not end the polling of the others
