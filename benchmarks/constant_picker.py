@@ -5,23 +5,30 @@ an answer to the headers, an answer to the body that names three endpoints and c
 log whose entries are decoded. But the answers were made beforehand, endpoints take turns, no body is read or changed,
 nothing is remembered, scraped, logged or counted.
 
+It comes in two forms: with the gRPC library for Python, which is what a picker in Python costs at least when it is
+built as usual, and with the gateway's own gRPC server, which tells what the gateway's logic adds to its transport.
+
 Run as ``python -m benchmarks.constant_picker``.
 """
 
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import grpc
 import uvloop
 
+from endpoint_picker.accesslog.server import METHOD as ACCESS_LOG_METHOD
 from endpoint_picker.accesslog.server import SERVICE_NAME as ACCESS_LOG_SERVICE
 from endpoint_picker.datalayer.files import LISTENER_NAME, load_manifests, resolve_standalone
 from endpoint_picker.extproc import messages
+from endpoint_picker.extproc.server import METHOD as EXT_PROC_METHOD
 from endpoint_picker.extproc.server import SERVICE_NAME as EXT_PROC_SERVICE
+from endpoint_picker.localgrpc.server import LocalGrpcServer
+from endpoint_picker.localgrpc.streams import Answers
 from endpoint_picker.protos.access_log_service_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
 from endpoint_picker.requestcontrol.exchange import Forward
 from envoy_config import names
@@ -79,10 +86,16 @@ def _forward(entry: RouteEntry, cluster: str, model: str, addresses: Sequence[st
     )
 
 
-async def _serve(manifest: str, folder: Path, port: int) -> None:
+async def _serve(manifest: str, folder: Path, port: int, *, own: bool) -> None:
     resolution = resolve_standalone(load_manifests([manifest]).resources, port)
     at_headers, decisions = _answers(resolution)
-    at_body = cycle(decisions)
+    _write_files(resolution, folder, port)
+    serve = _serve_own if own else _serve_grpcio
+    await serve(str(folder / names.PICKER_SOCKET), at_headers, cycle(decisions))
+
+
+async def _serve_grpcio(socket: str, at_headers: bytes, at_body: Iterator[bytes]) -> None:
+    """Serve with the gRPC library for Python."""
 
     async def process(
         requests: AsyncIterator[messages.ProcessingRequest], context: "grpc.aio.ServicerContext[object, bytes]"
@@ -113,10 +126,56 @@ async def _serve(manifest: str, folder: Path, port: int) -> None:
             grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, {"StreamAccessLogs": accesslog}),
         )
     )
-    _write_files(resolution, folder, port)
-    server.add_insecure_port(f"unix:{folder / names.PICKER_SOCKET}")
+    server.add_insecure_port(f"unix:{socket}")
     await server.start()
     await server.wait_for_termination()
+
+
+class _Decider:
+    """One stream of external processing on the gateway's own gRPC server."""
+
+    def __init__(self, answers: Answers, at_headers: bytes, at_body: Iterator[bytes]) -> None:
+        self._answers = answers
+        self._at_headers = at_headers
+        self._at_body = at_body
+
+    def message(self, data: bytes) -> None:
+        if messages.ProcessingRequest.FromString(data).HasField("request_body"):
+            self._answers.send(next(self._at_body))
+            self._answers.finish()
+        else:
+            self._answers.send(self._at_headers)
+
+    def half_closed(self) -> None:
+        self._answers.finish()
+
+    def closed(self) -> None:
+        pass
+
+
+class _Log:
+    """One stream of the access log on the gateway's own gRPC server."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def message(self, data: bytes) -> None:
+        StreamAccessLogsMessage.FromString(data)
+
+    def half_closed(self) -> None:
+        self._answers.finish()
+
+    def closed(self) -> None:
+        pass
+
+
+async def _serve_own(socket: str, at_headers: bytes, at_body: Iterator[bytes]) -> None:
+    """Serve with the gateway's own gRPC server."""
+    server = LocalGrpcServer(max_message_bytes=_MESSAGE_BYTES)
+    server.add(EXT_PROC_METHOD, lambda answers, _headers: _Decider(answers, at_headers, at_body))
+    server.add(ACCESS_LOG_METHOD, lambda answers, _headers: _Log(answers))
+    await server.listen(socket)
+    await server.run()
 
 
 def main() -> None:
@@ -124,9 +183,10 @@ def main() -> None:
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--own-server", action="store_true", help="the gateway's own gRPC server instead of grpcio's")
     given = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(given.manifest, given.folder, given.port))
+        runner.run(_serve(given.manifest, given.folder, given.port, own=given.own_server))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,12 @@ class Stage:
         return ModelServers(tuple(ListenAddress(_HOST, port) for port in ports), (pid,))
 
     async def gateway(
-        self, servers: ModelServers, *, module: Sequence[str] = ("endpoint_picker",), scheduling: Path | None = None
+        self,
+        servers: ModelServers,
+        *,
+        module: Sequence[str] = ("endpoint_picker",),
+        scheduling: Path | None = None,
+        arguments: Sequence[str] = (),
     ) -> Gateway:
         """Start picker and Envoy as `igw up` does.
 
@@ -116,6 +121,7 @@ class Stage:
             servers: The pool.
             module: What ``python -m`` runs as the picker, with its first arguments.
             scheduling: The picker's `EndpointPickerConfig`; None: its default.
+            arguments: Further arguments of the picker.
         """
         folder, listen, admin = self._new_folder(), _free_address(), _free_address()
 
@@ -128,7 +134,7 @@ class Stage:
 
         command = [sys.executable, "-m", *module, "--source", "files"]
         command += ["-f", str(_manifest(folder, servers)), "--envoy-dir", str(folder)]
-        command += ["--listen", str(listen), "--admin", str(admin)]
+        command += ["--listen", str(listen), "--admin", str(admin), *arguments]
         if scheduling is not None:
             command += ["--scheduling-config", str(scheduling)]
         log = folder / "picker.log"
@@ -136,8 +142,13 @@ class Stage:
         envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)
         return Gateway(listen, {"picker": picker, "envoy": envoy}, admin)
 
-    async def constant_gateway(self, servers: ModelServers) -> Gateway:
-        """Start Envoy as the gateway configures it with a picker that answers constants."""
+    async def constant_gateway(self, servers: ModelServers, *, own_server: bool) -> Gateway:
+        """Start Envoy as the gateway configures it with a picker that answers constants.
+
+        Args:
+            servers: The pool.
+            own_server: Use the gateway's own gRPC server, not the usual library.
+        """
         folder, listen = self._new_folder(), _free_address()
         socket = folder / names.PICKER_SOCKET
 
@@ -146,6 +157,7 @@ class Stage:
 
         command = [sys.executable, "-m", "benchmarks.constant_picker", "--folder", str(folder)]
         command += ["--port", str(listen.port), "--manifest", str(_manifest(folder, servers))]
+        command += ["--own-server"] if own_server else []
         log = folder / "picker.log"
         picker = await self._start("constant picker", command, is_ready, log)
         envoy = await self._start_envoy(folder, folder / names.BOOTSTRAP_FILE, listen)

@@ -1,4 +1,4 @@
-"""The three arms that take turns: Envoy alone, Envoy with a constant picker, the whole gateway."""
+"""The arms that take turns: Envoy alone, Envoy with one of two constant pickers, the whole gateway."""
 
 import json
 import time
@@ -14,8 +14,13 @@ from igw.picker_state import PickerState, read_page, read_state
 
 ALONE: Final = "envoy-alone"
 CONSTANT: Final = "constant-picker"
+OWN_SERVER: Final = "constant-picker-own-server"
 GATEWAY: Final = "gateway"
-ARMS: Final = (ALONE, CONSTANT, GATEWAY)
+RARE_PAGES: Final = "gateway-rare-pages"
+"""The gateway with metrics pages read as seldom as it can be told to."""
+ARMS: Final = (ALONE, CONSTANT, OWN_SERVER, GATEWAY)
+
+_RARELY: Final = ("--scrape-busy-seconds", "5", "--scrape-idle-seconds", "5")
 
 PICKER: Final = "picker"
 ENVOY: Final = "envoy"
@@ -69,13 +74,14 @@ async def open_arms(
     async with AsyncExitStack() as stack:
         arms = {}
         for name in names:
-            match name:
-                case "envoy-alone":
-                    gateway = await stage.plain_envoy(servers, "round-robin")
-                case "constant-picker":
-                    gateway = await stage.constant_gateway(servers)
-                case _:
-                    gateway = await stage.gateway(servers)
+            if name == ALONE:
+                gateway = await stage.plain_envoy(servers, "round-robin")
+            elif name == GATEWAY:
+                gateway = await stage.gateway(servers)
+            elif name == RARE_PAGES:
+                gateway = await stage.gateway(servers, arguments=_RARELY)
+            else:
+                gateway = await stage.constant_gateway(servers, own_server=name == OWN_SERVER)
             client = await stack.enter_async_context(LeanClient(gateway.listen))
             arms[name] = Arm(name, gateway, client)
         yield Arms(servers, arms)

@@ -1,9 +1,10 @@
 """``gateway``: what the gateway costs, beside Envoy alone and beside a picker that only answers constants.
 
-Parts: *cells*, CPU per request and added time to the first byte for every kind of request; *scrape*, what reading the
-metrics pages of many idle endpoints costs and how old their values get; *steady*, latency at a fixed moderate rate;
-*throughput*, requests per second of one gateway; *mixed*, small requests beside bodies of 30 MB; *memory*, whether it
-stays flat over 200,000 requests (takes about ten minutes, so only when named). All ratios are of one run.
+Parts: *cells*, CPU per request and added time to the first byte for every kind of request; *steady*, the same at a
+moderate rate; *flat*, whether long streams cost more than short ones; *scrape*, what reading the metrics pages of many
+idle endpoints costs and how old their values get; *throughput*, requests per second of one gateway; *mixed*, small
+requests beside bodies of 30 MB; *memory*, whether it stays flat over 200,000 requests (takes about ten minutes, so only
+when named). All ratios are of one run.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workload", action="append", choices=list(BY_NAME), help="only these cells; repeatable")
     parser.add_argument("--concurrency", type=int, action="append", help="clients at once; repeatable (1, 16, 64)")
     parser.add_argument("--passes", type=int, help="turns of each arm under each load (5; quick 1)")
-    parser.add_argument("--seconds", type=float, help="about how long a turn lasts (2.5; quick 0.3)")
+    parser.add_argument("--seconds", type=float, help="about how long a turn lasts (2; quick 0.3)")
     parser.add_argument("--endpoints", type=int, default=8, help="model servers of the pool")
     parser.add_argument("--memory-requests", type=int, default=200_000, help="requests of the part memory")
     parser.add_argument("--gap-ms", type=float, default=2.0, help="time between two events of a stream")
@@ -48,7 +49,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         workloads=tuple(w for w in WORKLOADS if w.name in names),
         concurrency=tuple(options.concurrency or ((1, 16) if options.quick else (1, 16, 64))),
         passes=options.passes or (1 if options.quick else 5),
-        seconds=options.seconds or (0.3 if options.quick else 2.5),
+        seconds=options.seconds or (0.3 if options.quick else 2.0),
         endpoints=options.endpoints,
         memory_requests=options.memory_requests,
         gap_ms=options.gap_ms,

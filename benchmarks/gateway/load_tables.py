@@ -1,35 +1,22 @@
 """What passes of requests say, as ratios and tables."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from benchmarks.gateway.arms import ALONE, CLIENT, CONSTANT, ENVOY, GATEWAY, PICKER, Use
+from benchmarks.gateway.arms import ALONE, CLIENT, CONSTANT, ENVOY, GATEWAY, OWN_SERVER, PICKER, Use
 from benchmarks.gateway.background import Background
-from benchmarks.gateway.bars import Bar
 from benchmarks.gateway.loads import Load, LoadFigures
 from benchmarks.gateway.tables import Table
 from benchmarks.intervals import Estimate, ratios
 
-FLAT_LIMIT: Final = 1.15
+
+def floor_ratio(load: Load, background: Mapping[str, Background], floor: str = CONSTANT) -> Estimate:
+    """Return the gateway's picker by the constant one of the arm *floor*, net CPU per request."""
+    return Estimate.of(ratios(load.net(GATEWAY, PICKER, background), load.net(floor, PICKER, background)))
 
 
-def floor_ratio(load: Load, background: Mapping[str, Background]) -> Estimate:
-    """Return the gateway's picker by the constant one, net CPU per request."""
-    return Estimate.of(ratios(load.net(GATEWAY, PICKER, background), load.net(CONSTANT, PICKER, background)))
-
-
-def flat_bar(long: Load, short: Load, background: Mapping[str, Background], name: str) -> Bar:
-    """Return the bar on what long streams cost the picker by what short ones do.
-
-    The same ratio of the constant picker, which cannot depend on events, says what else differs: where fewer requests
-    come per second, each finds colder caches and wakes more threads.
-    """
-
-    def ratio(arm: str) -> Estimate:
-        return Estimate.of(ratios(long.net(arm, PICKER, background), short.net(arm, PICKER, background)))
-
-    basis = f"net CPU per request; constant picker: {ratio(CONSTANT).text()}"
-    return Bar(name, FLAT_LIMIT, ratio(GATEWAY), basis)
+def net_ratio(above: Load, below: Load, arm: str, background: Mapping[str, Background]) -> Estimate:
+    """Return what one load costs the picker of *arm* by what another does, net CPU per request."""
+    return Estimate.of(ratios(above.net(arm, PICKER, background), below.net(arm, PICKER, background)))
 
 
 def _ms(samples: Sequence[float]) -> str:
@@ -45,9 +32,11 @@ def cpu_table(figures: LoadFigures) -> Table:
         "picker gross",
         "picker net",
         "constant picker",
-        "net/constant",
+        "net by it",
+        "constant, own server",
+        "net by it",
         "Envoy",
-        "Envoy, constant",
+        "Envoy, constant picker",
         "Envoy alone",
     )
     rows = [
@@ -56,8 +45,11 @@ def cpu_table(figures: LoadFigures) -> Table:
             str(load.requests),
             _ms(load.gross(GATEWAY, PICKER)),
             _ms(load.net(GATEWAY, PICKER, background)),
-            _ms(load.net(CONSTANT, PICKER, background)),
-            floor_ratio(load, background).text(),
+            *(
+                text
+                for floor in (CONSTANT, OWN_SERVER)
+                for text in (_ms(load.net(floor, PICKER, background)), floor_ratio(load, background, floor).text())
+            ),
             *(_ms(load.net(arm, ENVOY, background)) for arm in (GATEWAY, CONSTANT, ALONE)),
         )
         for load in figures.loads
@@ -122,7 +114,7 @@ def background_table(figures: LoadFigures) -> Table:
     own = background[GATEWAY]
     note = (
         f"Taken off for net figures: {own.picker_per_page * 1000:.2f} ms of the picker per page and "
-        f"{own.picker_per_second * 1000:.2f} ms per second; "
+        f"{own.picker_per_second * 1000:.2f} ms per second;\n"
         f"{background[CONSTANT].picker_per_second * 1000:.2f} ms of the constant picker per second; "
         f"{own.envoy_per_second * 1000:.2f} ms of the gateway's Envoy per second."
     )

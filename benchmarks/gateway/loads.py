@@ -15,7 +15,7 @@ from typing import Final
 
 from benchmarks.client import Exchange
 from benchmarks.closed_loop import closed_loop
-from benchmarks.gateway.arms import ALONE, ARMS, GATEWAY, Arm, Arms, Use, UseMeter
+from benchmarks.gateway.arms import ALONE, GATEWAY, Arm, Arms, Use, UseMeter
 from benchmarks.gateway.background import Background, Window, busy_window, fit, idle_window
 from benchmarks.gateway.plan import Plan, Progress
 from benchmarks.quantiles import Summary
@@ -56,14 +56,14 @@ class Load:
         concurrency: Clients that each send the next request when the last was answered; 0: requests come at a rate.
         rate: Requests per second that come at random moments, answered or not; 0: there are clients.
         requests: Requests of a pass.
-        passes: In the order of rounds, so that those of one round are at the same place.
+        passes: By arm, in the order of rounds, so that those of one round are at the same place.
     """
 
     workload: Workload
     concurrency: int
     rate: float = 0.0
     requests: int = 0
-    passes: dict[str, list[Pass]] = field(default_factory=lambda: {arm: [] for arm in ARMS})
+    passes: dict[str, list[Pass]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class LoadFigures:
     @property
     def background(self) -> dict[str, Background]:
         """What each arm uses without requests."""
-        return {arm: fit(self.windows, arm) for arm in ARMS}
+        return {arm: fit(self.windows, arm) for load in self.loads for arm in load.passes}
 
     @property
     def errors(self) -> list[str]:
@@ -127,6 +127,7 @@ async def run_rounds(loads: Sequence[Load], arms: Arms, plan: Plan, progress: Pr
     """Measure every load with every arm as often as planned, and what happens without requests."""
     order = random.Random(plan.seed)
     windows: list[Window] = []
+    names = tuple(arms.by_name)
     steps = (len(loads) + 2) * plan.passes
     done, first = 0, _NUMBERS_PER_PASS
     for _ in range(plan.passes):
@@ -135,8 +136,8 @@ async def run_rounds(loads: Sequence[Load], arms: Arms, plan: Plan, progress: Pr
         for thing in order.sample(things, len(things)):
             progress.step(done, steps, thing.name if isinstance(thing, Load) else "without requests")
             if isinstance(thing, Load):
-                for name in order.sample(ARMS, len(ARMS)):
-                    thing.passes[name].append(await _pass(thing, arms, name, first, plan))
+                for name in order.sample(names, len(names)):
+                    thing.passes.setdefault(name, []).append(await _pass(thing, arms, name, first, plan))
                 first += _NUMBERS_PER_PASS
             else:
                 window = busy_window if thing else idle_window

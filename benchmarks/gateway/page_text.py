@@ -16,15 +16,17 @@ $ make bench ARGS="report run.json memory.json"
 
 in about half an hour and another ten minutes for the second. Method and options: `benchmarks/README.md`.
 
-Three arms share one set of model servers and take turns: **Envoy alone** (round robin, no filters), the **constant
-picker** (the gateway's own Envoy configuration with a bare gRPC server in Python that answers constants, the floor of
-any picker in Python) and the **gateway** with all its logic and its log. Absolute figures are those of one machine;
-ratios are taken within a run, pass by pass.
+Four arms share one set of model servers and take turns: **Envoy alone** (round robin, no filters); the **constant
+picker**, which is the gateway's own Envoy configuration with a bare server of the usual gRPC library for Python that
+answers constants; the same **on the gateway's own gRPC server**, so that what the logic adds to it shows; and the
+**gateway** with all its logic and its log. Bars on the floor use the first of the two constant pickers. Absolute
+figures are those of one machine; ratios are taken within a run, pass by pass.
 """
 
 TITLES: Final = {
     "cells": "CPU and latency per request",
     "steady": "At a steady rate",
+    "flat": "Long streams and short ones",
     "scrape": "Reading metrics pages",
     "throughput": "Requests per second",
     "mixed": "Small requests beside large ones",
@@ -44,12 +46,17 @@ gateway adds by itself stands in the rows with one client, and in the next secti
 
 A request also costs the more CPU the fewer come per second: each then wakes sleeping threads and finds cold caches. So
 with the same number of clients long streams, of which few end per second, look dearer than short ones, of the constant
-picker too. The same streams at one rate are in the next section.
+pickers too, to which a stream's length means nothing. Long and short streams at one rate have a section of their own.
 """,
     "steady": """\
 Requests come at random moments at three tenths of what the gateway could do: what is added to the time to the first
-byte while the machine has time. The last two rows are streams of different length at one rate, so that nothing but
-their length can make their costs differ.
+byte while the machine has time.
+""",
+    "flat": """\
+Streams of 16 and of 512 events at one rate, so that nothing but their length can make the costs of their requests
+differ. The bar rests on a gateway that reads metrics pages every five seconds, from which next to nothing has to be
+taken off; the usual one, net of the pages it read, and the constant picker, to which length means nothing, stand
+beside it.
 """,
     "scrape": """\
 The model servers write their clock into a gauge of a real metrics page of 54 KB. The true age of what the picker knows

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from benchmarks.gateway import cells, memory, mixed, scrape, steady, throughput
+from benchmarks.gateway import cells, flat, memory, mixed, scrape, steady, throughput
 from benchmarks.gateway.bars import Bar
 from benchmarks.gateway.plan import Plan, Progress
 from benchmarks.gateway.tables import Table
@@ -38,6 +38,7 @@ class Part(Protocol):
 PARTS: Final[dict[str, Part]] = {
     "cells": cells,
     "steady": steady,
+    "flat": flat,
     "scrape": scrape,
     "throughput": throughput,
     "mixed": mixed,

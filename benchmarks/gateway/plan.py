@@ -31,7 +31,7 @@ class Plan:
     workloads: tuple[Workload, ...] = WORKLOADS
     concurrency: tuple[int, ...] = (1, 16, 64)
     passes: int = 5
-    seconds: float = 2.5
+    seconds: float = 2.0
     endpoints: int = 8
     scraped_endpoints: int = 100
     memory_requests: int = 200_000

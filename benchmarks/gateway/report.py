@@ -125,7 +125,7 @@ def _commands(by_part: Mapping[str, Run]) -> str:
 
 def _changed(options: Mapping[str, Any]) -> str:
     """Return what differed from the usual options."""
-    usual = {"passes": 5, "seconds": 2.5, "endpoints": 8, "memory_requests": 200_000, "gap_ms": 2.0, "seed": 1}
+    usual = {"passes": 5, "seconds": 2.0, "endpoints": 8, "memory_requests": 200_000, "gap_ms": 2.0, "seed": 1}
     found = [
         f" --{name.replace('_', '-')} {options[name]}"
         for name, value in usual.items()

@@ -37,7 +37,7 @@ def test_trace_gives_every_arm_the_same_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_gateway_measures_all_three_arms_and_what_they_use_without_requests(tmp_path: Path) -> None:
+def test_gateway_measures_all_arms_and_what_they_use_without_requests(tmp_path: Path) -> None:
     output = tmp_path / "gateway.json"
     options = ["--parts", "cells", "--workload", "json-2k", "--workload", "stream16-2k", "--concurrency", "2"]
     options += ["--passes", "1", "--seconds", "0.2", "--endpoints", "2"]
@@ -45,7 +45,7 @@ def test_gateway_measures_all_three_arms_and_what_they_use_without_requests(tmp_
     part = figures(output)["parts"]["cells"]
     assert [cell["workload"]["name"] for cell in part["loads"]] == ["json-2k", "stream16-2k"]
     for cell in part["loads"]:
-        assert set(cell["passes"]) == {"envoy-alone", "constant-picker", "gateway"}
+        assert set(cell["passes"]) == {"envoy-alone", "constant-picker", "constant-picker-own-server", "gateway"}
         for (one_pass,) in cell["passes"].values():
             assert one_pass["requests"] == cell["requests"]
             assert not one_pass["errors"]
