@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from endpoint_picker.accesslog.server import AccessLogService
+from endpoint_picker.admin.access import AdminAccess, RotatingToken
 from endpoint_picker.admin.server import AdminServer
 from endpoint_picker.admin.state import DebugState
+from endpoint_picker.config.credentials import read_admin_token, read_api_keys
 from endpoint_picker.config.open_files import ConnectionRoom, connection_room, open_file_limit
 from endpoint_picker.config.scheduling import SchedulingConfigError, read_scheduling
 from endpoint_picker.config.settings import (
     PickerSettings,
     SettingsProblem,
     parse_host_port,
-    read_api_keys,
 )
 from endpoint_picker.datalayer.configuration import Configuration
 from endpoint_picker.datalayer.endpoint_circuits import EndpointCircuits
@@ -105,6 +106,10 @@ class Picker:
         self._settings = settings
         self._listen = parse_host_port(settings.listen)
         api_keys = read_api_keys(settings.api_key_file)
+        token = settings.admin_token_file
+        self._admin_access = AdminAccess(
+            parse_host_port(settings.admin).host, RotatingToken(token, read_admin_token).current if token else None
+        )
         scheduling = _read_scheduling_file(settings.scheduling_config)
         loaded = load_manifests(settings.manifest)
         remembered = LastGood(settings.envoy_dir)
@@ -225,6 +230,7 @@ class Picker:
                 AdminServer(
                     admin.host,
                     admin.port,
+                    access=self._admin_access,
                     ready=self._not_ready_reason,
                     metrics=self._metrics_page,
                     state=self._state.page,

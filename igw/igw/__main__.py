@@ -65,6 +65,12 @@ def up(  # noqa: PLR0913 - one parameter per option
         Path | None,
         typer.Option(envvar="IGW_API_KEY_FILE", metavar="FILE", help="File with the bearer token clients must send."),
     ] = None,
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IGW_ADMIN_TOKEN_FILE", metavar="FILE", help="File with the token that metrics and status ask for."
+        ),
+    ] = None,
     envoy: EnvoyOption = None,
     config: Annotated[
         Path | None, typer.Option(envvar="IGW_CONFIG", metavar="FILE", help="Configuration of the endpoint picker.")
@@ -96,6 +102,7 @@ def up(  # noqa: PLR0913 - one parameter per option
                 admin_port=admin_port,
                 envoy=envoy,
                 api_key_file=api_key_file,
+                admin_token_file=admin_token_file,
                 config=config,
                 scheduling_config=scheduling_config,
                 log_format=log_format,
@@ -130,11 +137,15 @@ def status(
     admin: Annotated[
         str, typer.Option(envvar="IGW_ADMIN", metavar="URL", help="Admin pages of the running gateway.")
     ] = "http://127.0.0.1:9090",
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="IGW_ADMIN_TOKEN_FILE", metavar="FILE", help="File with their token, if they have one."),
+    ] = None,
     output: Annotated[StatusFormat, typer.Option("--output", "-o", help="How to print it.")] = StatusFormat.TABLE,
 ) -> None:
     """Show models, pools and endpoints of a running gateway."""
     with terminal.failing_clearly():
-        asyncio.run(show_status(admin, output))
+        asyncio.run(show_status(admin, output, token_file=admin_token_file))
 
 
 @app.command(epilog=_EXIT_CODES)

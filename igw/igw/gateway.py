@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from igw import envoy_admin, picker_state
+from igw.admin_token import token_of_picker
 from igw.child import ChildFailed, ChildSpec
 from igw.errors import BadInput, CommandFailed
 from igw.listen_address import ListenAddress
@@ -63,12 +64,20 @@ async def start_gateway(supervisor: Supervisor, settings: GatewaySettings, folde
             raise BadInput(msg if lines else "nothing is served because of the problems above") from None
         raise
     await supervisor.start(_envoy(settings, folder))
-    return await picker_state.read_state(settings.admin.url)
+    token = token_of_picker(_picker_arguments(settings, folder))
+    return await picker_state.read_state(settings.admin.url, token=token)
+
+
+def _picker_arguments(settings: GatewaySettings, folder: Path) -> tuple[str, ...]:
+    files = [argument for path in settings.manifests for argument in ("-f", path)]
+    return (
+        *("--source", "files", *files),
+        *("--envoy-dir", str(folder), "--listen", str(settings.listen), "--admin", str(settings.admin)),
+        *settings.picker_arguments,
+    )
 
 
 def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
-    files = [argument for path in settings.manifests for argument in ("-f", path)]
-
     async def is_ready() -> str:
         try:
             await picker_state.read_page(settings.admin.url, "/readyz")
@@ -85,11 +94,7 @@ def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
 
     return ChildSpec(
         name="endpoint picker",
-        command=(
-            *(sys.executable, "-m", "endpoint_picker", "--source", "files", *files),
-            *("--envoy-dir", str(folder), "--listen", str(settings.listen), "--admin", str(settings.admin)),
-            *settings.picker_arguments,
-        ),
+        command=(sys.executable, "-m", "endpoint_picker", *_picker_arguments(settings, folder)),
         is_ready=is_ready,
         ready_timeout_seconds=_START_SECONDS,
         stop_timeout_seconds=_PICKER_STOP_SECONDS,

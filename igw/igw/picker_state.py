@@ -101,8 +101,8 @@ class PickerState(_Answer):
         return tuple({e.address: e for pool in self.pools for e in pool.endpoints}.values())
 
 
-async def read_page(admin_url: str, path: str) -> bytes:
-    """Return an admin page.
+async def read_page(admin_url: str, path: str, *, token: str = "") -> bytes:
+    """Return an admin page, asking with *token* where one is needed.
 
     Raises:
         CommandFailed: Nobody answers there, or not with 200.
@@ -112,8 +112,12 @@ async def read_page(admin_url: str, path: str) -> bytes:
         async with (
             asyncio.timeout(_TIMEOUT_SECONDS),
             aiohttp.ClientSession() as session,
-            session.get(url) as response,
+            session.get(url, headers={"Authorization": f"Bearer {token}"} if token else None) as response,
         ):
+            if response.status == 401:
+                said = "takes another token than this one" if token else "asks for a token"
+                msg = f"{url} {said} (--admin-token-file)"
+                raise CommandFailed(msg)
             if response.status != 200:
                 msg = f"{url} answers {response.status}"
                 raise CommandFailed(msg)
@@ -142,9 +146,9 @@ def parse_state(page: bytes) -> PickerState:
         raise CommandFailed(msg) from None
 
 
-async def read_state(admin_url: str) -> PickerState:
+async def read_state(admin_url: str, *, token: str = "") -> PickerState:
     """Read and parse ``/debug/state``; raises as `read_page` and `parse_state` do."""
-    return parse_state(await read_page(admin_url, "/debug/state"))
+    return parse_state(await read_page(admin_url, "/debug/state", token=token))
 
 
 def _without_version(pool: str) -> str:

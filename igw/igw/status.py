@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from rich.table import Table
 
 from igw import terminal
+from igw.admin_token import token_in
 from igw.picker_state import EndpointState, PickerState, parse_state, read_page
 
 _WIDE: Final = 200
@@ -28,17 +30,18 @@ class StatusFormat(StrEnum):
     JSON = "json"
 
 
-async def show_status(admin_url: str, form: StatusFormat) -> None:
-    """Print the state of the gateway whose admin pages are at *admin_url*.
+async def show_status(admin_url: str, form: StatusFormat, *, token_file: Path | None = None) -> None:
+    """Print the state of the gateway whose admin pages are at *admin_url*; *token_file* holds their token.
 
     Raises:
+        BadInput: There is no token in *token_file*.
         CommandFailed: None answers there.
     """
-    page = await read_page(admin_url, "/debug/state")
+    page = await read_page(admin_url, "/debug/state", token=token_in(token_file))
     state = parse_state(page)
     if form is StatusFormat.JSON:
-        # As it came: scripts see fields that this version does not know.
-        terminal.OUT.print(json.dumps(json.loads(page), indent=2, ensure_ascii=False), soft_wrap=True)
+        # As it came: scripts see fields that this version does not know. In ASCII: clients chose some of the text.
+        terminal.OUT.print(json.dumps(json.loads(page), indent=2), soft_wrap=True)
         return
     _print_summary(state)
     for pool in state.pools:

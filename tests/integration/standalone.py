@@ -89,6 +89,7 @@ class StandaloneGateway:
         self.port, self.admin_port = (int(entry.getsockname()[1]) for entry in self._reserved)
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
+        self.admin_headers: dict[str, str] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._session: aiohttp.ClientSession | None = None
         self.write_manifests(*documents)
@@ -225,8 +226,8 @@ class StandaloneGateway:
         return self._session
 
     async def admin_page(self, path: str) -> Reply:
-        """A page of the picker."""
-        return await _read(self.session.get(self.admin_url + path))
+        """A page of the picker, asked for with `admin_headers`."""
+        return await _read(self.session.get(self.admin_url + path, headers=self.admin_headers))
 
     async def debug_state(self) -> dict[str, Any]:
         return dict((await self.admin_page("/debug/state")).json)

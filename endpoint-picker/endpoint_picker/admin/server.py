@@ -1,22 +1,43 @@
-"""HTTP pages of the picker: /livez, /readyz, /metrics and /debug/state."""
+"""HTTP pages of the picker: /livez, /readyz, /metrics and /debug/state. They are read only and ask for no body."""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from asyncio import BaseProtocol, Protocol, Server, get_running_loop
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from aiohttp import web
 
+from endpoint_picker.admin.access import AdminAccess
+
 logger = logging.getLogger(__name__)
+
+_MOST_CONNECTIONS: Final = 128
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def _bounded(runner: web.AppRunner) -> Callable[[], BaseProtocol]:
+    """Return what makes the protocol of a connection; the oldest make room, so that nobody can keep others out."""
+
+    def connect() -> BaseProtocol:
+        server = runner.server
+        if server is None:
+            return Protocol()
+        for handler in server.connections[: 1 - _MOST_CONNECTIONS]:
+            handler.force_close()
+        return server()
+
+    return connect
 
 
 class AdminServer:
     """Serves the pages while its `async with` block runs.
 
     Args:
-        host: Address to bind; loopback unless the operator says otherwise, for the pages ask for no credential.
+        host: Address to bind.
         port: 0 lets the kernel choose.
+        access: Judges every request.
         ready: Whether requests can be decided, and if not, why.
         metrics: Renders the metrics page.
         state: Gives the debug state.
@@ -30,6 +51,7 @@ class AdminServer:
         host: str,
         port: int,
         *,
+        access: AdminAccess,
         ready: Callable[[], str],
         metrics: Callable[[], bytes],
         state: Callable[[], Mapping[str, object]],
@@ -39,10 +61,12 @@ class AdminServer:
         self._ready = ready
         self._metrics = metrics
         self._state = state
+        self._access = access
         self._runner: web.AppRunner | None = None
+        self._server: Server | None = None
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
+        app = web.Application(middlewares=[self._guard], client_max_size=1024)
         app.add_routes(
             [
                 web.get("/livez", self._livez),
@@ -54,7 +78,7 @@ class AdminServer:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            self._server = await get_running_loop().create_server(_bounded(self._runner), self._host, self._port)
         except OSError:
             await self._runner.cleanup()
             raise
@@ -63,9 +87,24 @@ class AdminServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        authorization = request.headers.get("Authorization", "")
+        refusal = self._access.refusal(request.path, host=request.host, authorization=authorization)
+        if refusal is not None:
+            asked = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+            return web.Response(text=refusal.reason, status=refusal.status, headers=_HEADERS | asked)
+        response = await handler(request)
+        response.headers.update(_HEADERS)
+        return response
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -18,7 +18,6 @@ from pydantic_settings.exceptions import SettingsError
 from envoy_config.settings import UsageSource
 
 _MAX_DIRECTORY_BYTES = 80
-_MAX_KEY_FILE_CHARACTERS = 1024 * 1024
 API_VERSION = "config.inferencegateway.dev/v1alpha1"
 KIND = "EndpointPickerSettings"
 
@@ -95,8 +94,19 @@ class PickerSettings(BaseSettings):
     ] = ""
     listen: Annotated[str, Field(description="Address of Envoy's listener, HOST:PORT.")] = "127.0.0.1:8080"
     admin: Annotated[
-        str, Field(description="Address of /livez, /readyz, /metrics and /debug, HOST:PORT; loopback by default.")
+        str,
+        Field(
+            description="Address of /livez, /readyz, /metrics and /debug, HOST:PORT. Any other than loopback needs "
+            "admin_token_file."
+        ),
     ] = "127.0.0.1:9090"
+    admin_token_file: Annotated[
+        str,
+        Field(
+            description="File with the bearer token, of at least 16 characters, that /metrics and /debug ask for; "
+            "replacing the file replaces the token. Unset: none, on loopback only."
+        ),
+    ] = ""
     grpc_listen: Annotated[
         str,
         Field(
@@ -317,6 +327,15 @@ def _address_problem(text: str, *, of_envoy: bool = False) -> str:
     return ""
 
 
+def _is_loopback(address: str) -> bool:
+    """Return whether HOST:PORT is one of this machine alone; a name other than localhost is not looked up."""
+    host = parse_host_port(address).host
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _check(settings: PickerSettings) -> list[str]:
     found = {
         "listen": _address_problem(settings.listen, of_envoy=True),
@@ -324,6 +343,10 @@ def _check(settings: PickerSettings) -> list[str]:
         "grpc_listen": _address_problem(settings.grpc_listen) if settings.grpc_listen else "",
     }
     problems = [f"{name}: {problem}" for name, problem in found.items() if problem]
+    if not found["admin"] and not settings.admin_token_file and not _is_loopback(settings.admin):
+        problems.append(
+            f"admin: {settings.admin} can be reached from other machines; give admin_token_file, or bind 127.0.0.1"
+        )
     if bool(settings.grpc_tls_cert_file) != bool(settings.grpc_tls_key_file):
         problems.append("grpc_tls_cert_file and grpc_tls_key_file go together")
     if not settings.manifest:
@@ -333,24 +356,3 @@ def _check(settings: PickerSettings) -> list[str]:
     elif len(settings.envoy_dir.encode()) > _MAX_DIRECTORY_BYTES:
         problems.append(f"envoy_dir: longer than {_MAX_DIRECTORY_BYTES} bytes, too long for a Unix socket in it")
     return problems
-
-
-def read_api_keys(path: str) -> tuple[str, ...]:
-    """Return the bearer tokens in a file, one per line; none when *path* is empty.
-
-    Raises:
-        SettingsProblem: The file cannot be read or holds no usable token.
-    """
-    if not path:
-        return ()
-    try:
-        if not Path(path).is_file():
-            raise SettingsProblem([f"api_key_file: {path}: not a file"])
-        with Path(path).open(encoding="utf-8") as file:
-            lines = file.read(_MAX_KEY_FILE_CHARACTERS).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsProblem([f"api_key_file: {path}: {error}"]) from error
-    keys = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not keys or not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
-        raise SettingsProblem([f"api_key_file: {path}: expected one printable token per line"])
-    return keys

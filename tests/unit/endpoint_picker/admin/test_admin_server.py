@@ -1,5 +1,6 @@
 """The picker's pages: alive at once, ready when requests can be decided, and a state that is always JSON."""
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from endpoint_picker.admin.access import AdminAccess
 from endpoint_picker.admin.server import AdminServer
 from endpoint_picker.admin.state import DebugState
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
@@ -34,6 +36,7 @@ async def pages(unused_port: int) -> AsyncIterator[Pages]:
     async with AdminServer(
         "127.0.0.1",
         unused_port,
+        access=AdminAccess("127.0.0.1"),
         ready=lambda: found.reason,
         metrics=lambda: b"a_total 1\n",
         state=lambda: {"models": ["é"]},
@@ -65,8 +68,44 @@ async def test_the_pages(pages: Pages) -> None:
     assert (await get(pages, "/other"))[0] == 404
 
 
+async def test_a_foreign_page_learns_nothing(pages: Pages) -> None:
+    url = f"http://127.0.0.1:{pages.port}"
+    async with aiohttp.ClientSession(headers={"Host": "evil.example", "Origin": "http://evil.example"}) as session:
+        async with session.get(f"{url}/debug/state") as response:
+            assert response.status == 403
+            assert not [name for name in response.headers if name.lower().startswith("access-control")]
+        async with session.get(f"{url}/livez") as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+async def test_pages_are_read_only(pages: Pages, method: str) -> None:
+    url = f"http://127.0.0.1:{pages.port}/debug/state"
+    async with aiohttp.ClientSession() as session, session.request(method, url, data=b"x" * 100_000) as response:
+        assert response.status == 405
+
+
+async def test_pages_are_not_kept_by_caches_nor_guessed_at(pages: Pages) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{pages.port}/metrics") as response:
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_idle_connections_keep_nobody_out(pages: Pages) -> None:
+    idle = [await asyncio.open_connection("127.0.0.1", pages.port) for _ in range(140)]
+    try:
+        assert (await get(pages, "/livez"))[0] == 200
+        async with asyncio.timeout(5):
+            assert await idle[0][0].read() == b""  # the oldest made room
+        assert not idle[-1][0].at_eof()
+    finally:
+        for _, writer in idle:
+            writer.close()
+
+
 async def test_a_taken_address_is_an_error(pages: Pages) -> None:
-    second = AdminServer("127.0.0.1", pages.port, ready=str, metrics=bytes, state=dict)
+    access = AdminAccess("127.0.0.1")
+    second = AdminServer("127.0.0.1", pages.port, access=access, ready=str, metrics=bytes, state=dict)
     with pytest.raises(OSError, match="address"):
         await second.__aenter__()
 

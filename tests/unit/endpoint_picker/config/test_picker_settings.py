@@ -12,7 +12,6 @@ from endpoint_picker.config.settings import (
     SettingsProblem,
     file_key,
     parse_host_port,
-    read_api_keys,
     read_settings,
 )
 from envoy_config.settings import UsageSource
@@ -162,24 +161,23 @@ def test_what_is_no_address(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "keys"),
-    [("a\n\n b \na\n", ("a", "b")), ("\ufeffa".removeprefix("\ufeff"), ("a",))],
-    ids=["once-each-and-stripped", "without-line-end"],
+    ("admin", "token", "refused"),
+    [
+        pytest.param("127.0.0.1:9090", "", False, id="loopback"),
+        pytest.param("127.9.9.9:9090", "", False, id="all-of-loopback"),
+        pytest.param("[::1]:9090", "", False, id="loopback-6"),
+        pytest.param("localhost:9090", "", False, id="localhost"),
+        pytest.param("0.0.0.0:9090", "", True, id="everywhere"),
+        pytest.param("[::]:9090", "", True, id="everywhere-6"),
+        pytest.param("10.0.0.1:9090", "", True, id="an-address"),
+        pytest.param("localhost.example:9090", "", True, id="a-name"),
+        pytest.param("0.0.0.0:9090", "token", False, id="everywhere-with-token"),
+    ],
 )
-def test_keys(tmp_path: Path, text: str, keys: tuple[str, ...]) -> None:
-    (tmp_path / "k").write_text(text)
-    assert read_api_keys(str(tmp_path / "k")) == keys
-    assert read_api_keys("") == ()
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"a b\n", "é".encode(), b"\xff", b"a\x00b"])
-def test_unusable_keys_are_not_repeated(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "k").write_bytes(content)
-    with pytest.raises(SettingsProblem) as raised:
-        read_api_keys(str(tmp_path / "k"))
-    assert "a b" not in str(raised.value)
-
-
-def test_keys_that_are_not_there() -> None:
-    with pytest.raises(SettingsProblem):
-        read_api_keys("/none")
+def test_pages_beyond_this_machine_need_a_token(admin: str, token: str, refused: bool) -> None:
+    arguments = [*NEEDED, "--admin", admin, "--admin-token-file", token]
+    if refused:
+        (problem,) = problems(*arguments)
+        assert problem.startswith(f"admin: {admin} can be reached from other machines; give admin_token_file")
+    else:
+        assert read_settings(arguments).admin == admin
