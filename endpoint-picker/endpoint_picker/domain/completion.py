@@ -98,9 +98,9 @@ class Attempt:
         return self.failed and (not self.begun or (self.status is not None and self.status >= _SERVER_ERROR))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CompletedRequest:
-    """One request after its end.
+    """One request after its end; not frozen, because the director completes the report of every request in place.
 
     Attributes:
         correlation_id: Key that joins it to the picker's own record; empty if it never reached the picker.

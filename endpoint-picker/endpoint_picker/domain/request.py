@@ -59,6 +59,7 @@ class SchedulingDecision:
         candidates: Addresses that were left after the filters.
         totals: Weighted score (greatest wins) or seconds (least wins) per candidate, aligned with *candidates*.
         explanation: Per plugin, aligned with *candidates*.
+        prefix_hit_ratio: Share of the prompt, 0 to 1, that the first choice is believed to have cached; None: unknown.
     """
 
     addresses: tuple[str, ...]
@@ -66,3 +67,4 @@ class SchedulingDecision:
     candidates: Sequence[str] = ()
     totals: Sequence[float | None] = ()
     explanation: Sequence[PluginScores] = ()
+    prefix_hit_ratio: float | None = None

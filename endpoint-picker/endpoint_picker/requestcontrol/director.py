@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 
@@ -439,7 +439,8 @@ class Director:
             # of an earlier process, or taken for lost: it is counted without being known
             self._ledger.release_adopted(completed.last_address)
         if pending is not None:
-            completed = _completed_with(completed, correlation_id, pending)
+            completed.correlation_id = correlation_id
+            _complete(completed, pending)
         else:
             self._observer.stranger_ended()
         if (attempt := completed.answered_attempt) is not None:
@@ -532,16 +533,12 @@ def _header_value(model: str) -> str:
     return model if fits else ""
 
 
-def _completed_with(completed: CompletedRequest, correlation_id: str, pending: PendingRequest) -> CompletedRequest:
-    """Return *completed* with what only the director knows."""
-    usage = completed.usage if completed.usage.known or pending.usage is None else pending.usage
-    return replace(
-        completed,
-        correlation_id=correlation_id,
-        model=pending.model,
-        target_model=pending.target_model,
-        pool=pending.pool,
-        priority=pending.priority,
-        streaming=pending.streaming,
-        usage=usage,
-    )
+def _complete(completed: CompletedRequest, pending: PendingRequest) -> None:
+    """Fill in what only the director knows."""
+    completed.model = pending.model
+    completed.target_model = pending.target_model
+    completed.pool = pending.pool
+    completed.priority = pending.priority
+    completed.streaming = pending.streaming
+    if pending.usage is not None and not completed.usage.known:
+        completed.usage = pending.usage

@@ -145,7 +145,7 @@ class SchedulingProfile:
         if len(goodness) < count:
             neutral = sum(goodness) / len(goodness) if goodness else NEUTRAL_SCORE
             goodness = [neutral if total is None else total for total in totals]
-        return _decide(self.name, self._picker, candidates, goodness, totals, Explanation(self._weights, rows))
+        return _decide(self.name, self._picker, candidates, goodness, totals, Explanation(self._weights, rows), facts)
 
 
 class CostProfile:
@@ -185,7 +185,7 @@ class CostProfile:
                 is_known[place] |= value is not None
         totals = tuple([total if known else None for total, known in zip(sums, is_known, strict=True)])
         goodness = [-total for total in sums]
-        return _decide(self.name, self._picker, candidates, goodness, totals, Explanation(self._weights, rows))
+        return _decide(self.name, self._picker, candidates, goodness, totals, Explanation(self._weights, rows), facts)
 
 
 def _score_judge(scorer: Scorer | InformedScorer) -> _Judge:
@@ -240,11 +240,17 @@ def _decide(
     goodness: Sequence[float],
     totals: tuple[float | None, ...],
     explanation: Explanation,
+    facts: Facts,
 ) -> SchedulingDecision:
+    addresses = tuple(dict.fromkeys([endpoint.address for endpoint in picker.pick(candidates, goodness)]))
+    prefix = facts.prefix
     return SchedulingDecision(
-        addresses=tuple(dict.fromkeys([endpoint.address for endpoint in picker.pick(candidates, goodness)])),
+        addresses=addresses,
         profile=name,
         candidates=tuple([endpoint.address for endpoint in candidates]),
         totals=totals,
         explanation=explanation,
+        prefix_hit_ratio=prefix.matched_blocks.get(addresses[0], 0) / prefix.total_blocks
+        if prefix is not None and prefix.block_hashes
+        else None,
     )

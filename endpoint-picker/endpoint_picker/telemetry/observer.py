@@ -8,11 +8,9 @@ from typing import Final
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
-from endpoint_picker.scheduling.scorers.prefix_cache import PrefixCacheScorer
 from endpoint_picker.telemetry.logs import log_completion
 from endpoint_picker.telemetry.metrics import PickerMetrics
 
-_PREFIX_PLUGIN: Final = PrefixCacheScorer.plugin_type
 _SAMPLES: Final = 200
 _SPEED_WINDOW_SECONDS: Final = 10.0
 _MAX_RECORDS: Final = 4096
@@ -67,13 +65,8 @@ class PickerObserver:
     ) -> None:
         """Count one scheduling attempt, and how much of the prompt the chosen endpoint is believed to have cached."""
         self._metrics.record_scheduling(seconds, request.target_model, chosen)
-        if decision is None or chosen is None:
-            return
-        for scores in decision.explanation:
-            if scores.plugin == _PREFIX_PLUGIN:
-                ratio = scores.values[list(decision.candidates).index(chosen.address)]
-                if ratio is not None:
-                    self._metrics.record_prefix_hit(ratio)
+        if decision is not None and decision.prefix_hit_ratio is not None:
+            self._metrics.record_prefix_hit(decision.prefix_hit_ratio)
 
     def stranger_ended(self) -> None:
         """Count the end of a request that this process did not have in flight."""
