@@ -232,6 +232,22 @@ async def test_one_http_2_connection_carries_many_requests(site: Site) -> None:
         assert set(client.statuses.values()) == {200}
 
 
+async def test_http_2_streams_that_nobody_reads_are_held_no_further_than_their_buffers(site: Site) -> None:
+    streams = 30
+    before = site.gateway.resident_bytes("envoy")
+    async with http2_client(site.gateway.port) as client:
+        for _ in range(streams):
+            client.ask("long")
+        await client.flush()
+        await site.reached("long", streams)
+        grown = 0
+        for _ in range(20):
+            assert (await site.gateway.chat("whole")).status == 200
+            grown = max(grown, site.gateway.resident_bytes("envoy") - before)
+        assert site.servers["long"].open == streams
+        assert grown < streams * 3_000_000
+
+
 @pytest.mark.parametrize("name", ["whole", "silent"])
 async def test_a_flood_of_cancelled_http_2_requests_ends_the_connection(site: Site, name: str) -> None:
     floods = await site.gateway.envoy_stat("http.gateway.downstream_rq_too_many_premature_resets")

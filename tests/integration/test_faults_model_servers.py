@@ -339,7 +339,7 @@ async def test_an_answer_without_end_costs_no_memory_and_ends_with_its_client(si
         assert response.status == 200
         async for piece in response.content.iter_any():
             received += len(piece)
-            if received > 24_000_000:
+            if received > 16_000_000:
                 break
     assert site.gateway.resident_bytes("envoy") - before < 12_000_000
 
