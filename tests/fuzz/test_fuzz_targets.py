@@ -16,11 +16,12 @@ from fuzz.targets.manifests import HOSTILE
 ROOT = Path(__file__).parents[2]
 REGRESSIONS = Path(__file__).parent / "regressions"
 EXAMPLES = {
-    "body": 3000,
+    "body": 2500,
     "sse": 1000,
-    "json_usage": 3000,
+    "json_usage": 2000,
     "metrics": 700,
-    "session": 4000,
+    "session": 3000,
+    "local_grpc": 1500,
     "manifests": 400,
     "accesslog": 3000,
 }

@@ -95,7 +95,7 @@ class Stream:
     # -- from the peer ----------------------------------------------------------------------------------------------
 
     def data(self, payload: bytes) -> None:
-        """Take the payload of one data frame."""
+        """Take the payload of one data frame; once the answer is complete it is of no use."""
         connection = self._connection
         if connection is None:
             return
@@ -104,6 +104,8 @@ class Stream:
             connection.send(frames.number_frame(FrameType.WINDOW_UPDATE, self.number, self._received))
             self._received = 0
         length = len(payload)
+        if not length or self._trailers:
+            return
         if not self._partial_bytes and length >= _MESSAGE_HEAD_BYTES and not payload[0]:
             # nearly always: a frame that holds exactly one message
             wanted = int.from_bytes(payload[1:_MESSAGE_HEAD_BYTES], "big")
@@ -120,7 +122,7 @@ class Stream:
         held = self._partial[0] if len(self._partial) == 1 else b"".join(self._partial)
         start = 0
         self._wanted = _MESSAGE_HEAD_BYTES
-        while len(held) - start >= _MESSAGE_HEAD_BYTES and self._connection is not None:
+        while len(held) - start >= _MESSAGE_HEAD_BYTES and self._connection is not None and not self._trailers:
             compressed, length = frames.read_message_head(held[start : start + _MESSAGE_HEAD_BYTES])
             if compressed:
                 self.finish(Status.UNIMPLEMENTED, "compressed messages are not read")
@@ -135,7 +137,7 @@ class Stream:
             message = held[start + _MESSAGE_HEAD_BYTES : end]
             start = end
             self._deliver(message)
-        rest = held[start:]
+        rest = b"" if self._trailers else held[start:]
         self._partial, self._partial_bytes = ([rest], len(rest)) if rest else ([], 0)
 
     def _deliver(self, message: bytes) -> None:
@@ -179,6 +181,7 @@ class Stream:
         if connection is None or self._trailers:
             return
         self._trailers = frames.trailers(status, message, alone=not self._opened)
+        self._partial, self._partial_bytes = [], 0
         self.pump()
 
     def refuse(self, status: Status, message: str) -> None:
