@@ -180,8 +180,8 @@ class PickerSettings(BaseSettings):
         float,
         Field(
             gt=0,
-            description="A request that is not reported for so long leaves the in-flight ledger; running ones are "
-            "reported every 10 s.",
+            description="A request that is not reported for so long leaves the in-flight ledger, also when Envoy's own "
+            "counts cannot be had; running ones are reported every 10 s.",
         ),
     ] = 60.0
     max_held_bytes: Annotated[
