@@ -1,6 +1,7 @@
 """Start-up of the endpoint picker: settings, signals, exit codes."""
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import signal
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from endpoint_picker.config.settings import PickerSettings, SettingsProblem, read_settings
+from endpoint_picker.config.standby import STANDBY, wait_for_turn
 from endpoint_picker.telemetry.logs import LogForm, set_up_logging
 from endpoint_picker.wiring import ManifestProblems, Picker
 
@@ -45,8 +47,20 @@ def _give_memory_back() -> None:
     mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
+def _wait(arguments: Sequence[str]) -> bool:
+    """Do everything slow beforehand and wait for the turn of this process; return whether it came."""
+    _loop_factory()().close()
+    with contextlib.suppress(SettingsProblem):
+        read_settings(arguments)  # warms up; what holds is read when it is time
+    return wait_for_turn(sys.stdin.buffer)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the picker; return 0 after a drain, 1 when it cannot run, 2 on bad settings or manifests."""
+    if arguments and arguments[0] == STANDBY:
+        arguments = arguments[1:]
+        if not _wait(arguments):
+            return 0
     try:
         settings = read_settings(arguments)
         _give_memory_back()

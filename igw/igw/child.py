@@ -26,6 +26,8 @@ class ChildSpec:
         echo: Report its lines as events while it is ready.
         restart: Start it again when it ends by itself.
         liveness: How it is asked, once ready, whether it still works; one that hangs is killed. None: never asked.
+        spare_command: Starts a process that is ready but for a line on its standard input; one is kept for the death of
+            the child. Empty: none.
         stand_in: Makes what does its work from its death until it is ready again; None: nobody does.
     """
 
@@ -39,6 +41,7 @@ class ChildSpec:
     echo: bool = False
     restart: bool = True
     liveness: Liveness | None = None
+    spare_command: tuple[str, ...] = ()
     stand_in: Callable[[], AbstractAsyncContextManager[object]] | None = None
 
 

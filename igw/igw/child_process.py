@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,22 +60,26 @@ class ChildProcess:
         self._reaped = False
 
     @classmethod
-    async def spawn(cls, command: Sequence[str], *, on_line: Callable[[str], None] | None) -> "ChildProcess":
+    async def spawn(
+        cls, command: Sequence[str], *, on_line: Callable[[str], None] | None, waits: bool = False
+    ) -> "ChildProcess":
         """Start *command* in a process group of its own; it cannot outlive this process on Linux.
 
         Args:
             command: Path of the program and its arguments.
             on_line: Called with each line of output; None lets the child inherit standard output and error.
+            waits: It waits for a line on its standard input, which `wake` sends; else it has no input.
         """
         guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+        stdin = PIPE if waits else DEVNULL
         if on_line is None:
-            process = await asyncio.create_subprocess_exec(*guarded, stdin=DEVNULL, process_group=0)
+            process = await asyncio.create_subprocess_exec(*guarded, stdin=stdin, process_group=0)
             return cls(process, OutputTail(lambda _: None), None)
         # A pipe of our own: with asyncio's, waiting for the child would also wait for heirs that hold the pipe open.
         read_end, write_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *guarded, stdin=DEVNULL, stdout=write_end, stderr=write_end, process_group=0
+                *guarded, stdin=stdin, stdout=write_end, stderr=write_end, process_group=0
             )
         except BaseException:
             os.close(read_end)
@@ -97,6 +101,13 @@ class ChildProcess:
     def exit_code(self) -> int | None:
         """Exit code, minus the signal's number if one ended it; None while it runs."""
         return self._process.returncode
+
+    def wake(self) -> None:
+        """Send the line that it waits for."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(b"\n")
+                self._process.stdin.close()
 
     async def read_output(self) -> None:
         """Read until nobody holds the output open any more; run it beside the child."""

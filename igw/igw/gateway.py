@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from endpoint_picker.config.standby import STANDBY
 from igw import envoy_admin, picker_state
 from igw.admin_token import token_of_picker
 from igw.child import ChildFailed, ChildSpec
@@ -92,9 +93,12 @@ def _picker(settings: GatewaySettings, folder: Path) -> ChildSpec:
             return False
         return True
 
+    program = (sys.executable, "-m", "endpoint_picker")
+    arguments = _picker_arguments(settings, folder)
     return ChildSpec(
         name="endpoint picker",
-        command=(sys.executable, "-m", "endpoint_picker", *_picker_arguments(settings, folder)),
+        command=(*program, *arguments),
+        spare_command=(*program, STANDBY, *arguments),
         is_ready=is_ready,
         ready_timeout_seconds=_START_SECONDS,
         stop_timeout_seconds=_PICKER_STOP_SECONDS,

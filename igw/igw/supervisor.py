@@ -19,6 +19,7 @@ from typing import Final, Self
 from igw.backoff import Backoff
 from igw.child import Child, ChildFailed, ChildSpec
 from igw.child_process import ChildProcess, describe_exit
+from igw.spare import Spare
 from igw.stop_signals import run_until, set_within
 
 _POLL_SECONDS: Final = 0.05
@@ -119,9 +120,11 @@ class Supervisor:
 
     async def _supervise(self, child: Child, first: "asyncio.Future[ChildFailed | None]") -> None:
         failures = 0
+        spare = Spare(child.spec.spare_command, on_line=self._line_handler(child))
+        keeping = self._group.create_task(spare.keep(wanted=lambda: bool(child.spec.spare_command) and child.ready))
         try:
             while not child.stopping.is_set():
-                outcome = await self._run_once(child, first)
+                outcome = await self._run_once(child, first, spare)
                 if child.stopping.is_set():
                     break
                 if not child.spec.restart:
@@ -137,6 +140,7 @@ class Supervisor:
                     break
                 child.restarts += 1
         finally:
+            keeping.cancel()
             if child.process is not None:
                 child.process.kill()
             self._children.remove(child)
@@ -145,11 +149,12 @@ class Supervisor:
             if not first.done():
                 first.set_result(ChildFailed(f"{child.spec.name} was stopped", child_exit_code=None))
 
-    async def _run_once(self, child: Child, first: "asyncio.Future[ChildFailed | None]") -> "_Outcome":
+    async def _run_once(self, child: Child, first: "asyncio.Future[ChildFailed | None]", spare: Spare) -> "_Outcome":
         """Run one process of *child* from start to end."""
         spec = child.spec
         try:
-            process = child.process = await ChildProcess.spawn(spec.command, on_line=self._line_handler(child))
+            process = spare.take() or await ChildProcess.spawn(spec.command, on_line=self._line_handler(child))
+            child.process = process
         except OSError as error:
             return self._never_ready(child, first, f"cannot be started: {error.strerror}", None)
         if child.stopping.is_set():

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -114,6 +115,11 @@ class IgwUp:
         found = re.search(pattern, "".join(self.output))
         return found[1] if found else ""
 
+    @property
+    def recent_output(self) -> str:
+        """What it said last, for the report of a failed test."""
+        return "".join(self.output)[-4000:]
+
     def write_manifests(self, *documents: Mapping[str, Any]) -> None:
         """Replace all manifests at once."""
         draft = self.manifest.with_suffix(".new")
@@ -122,15 +128,16 @@ class IgwUp:
 
     # -- children ---------------------------------------------------------------------------------------------------
 
-    def pid(self, name: ChildName) -> int:
-        """Process id of a child."""
+    async def pid(self, name: ChildName) -> int:
+        """Process id of a child that is ready."""
+        if name == "picker":
+            return int((await self.debug_state())["pid"])
         assert self.process is not None
-        mark = {"envoy": b"bootstrap.json", "picker": b"endpoint_picker"}[name]
         for pid in descendants(self.process.pid):
             with contextlib.suppress(OSError):
-                if mark in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"bootstrap.json" in Path(f"/proc/{pid}/cmdline").read_bytes():  # noqa: ASYNC240 - no disk
                     return pid
-        return 0
+        raise LookupError(name)
 
     def returns(self, name: ChildName) -> int:
         """How often a child was ready again."""
@@ -139,8 +146,8 @@ class IgwUp:
     async def strike(self, number: signal.Signals, *names: ChildName) -> None:
         """Send a signal to children and wait until each has been replaced by one that is ready."""
         before = {name: self.returns(name) for name in names}
-        for name in names:
-            os.kill(self.pid(name), number)
+        for pid in [await self.pid(name) for name in names]:
+            os.kill(pid, number)
 
         async def back() -> bool:
             return all(self.returns(name) > before[name] for name in names)
@@ -168,8 +175,7 @@ class SdkLoad:
     """Official clients with their default two retries; ``async with`` runs them, and leaving it lets them finish.
 
     Attributes:
-        url: Of the gateway.
-        models: Asked in turn, each for a whole answer and for a stream.
+        targets: Base URLs and models, asked in turn, each for a whole answer and for a stream.
         workers: Clients.
         answered: Complete answers.
         lost: What no retry recovered before anything had come, as text.
@@ -177,8 +183,7 @@ class SdkLoad:
         silent: Streams that ended early without an error: what must never be.
     """
 
-    url: str
-    models: tuple[str, ...]
+    targets: tuple[tuple[str, str], ...]
     workers: int = 6
     answered: int = 0
     lost: list[str] = field(default_factory=list)
@@ -210,13 +215,14 @@ class SdkLoad:
 
     async def _work(self, number: int) -> None:
         turn = number
-        async with openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none") as client:
+        async with openai.AsyncOpenAI(base_url=self.targets[0][0], api_key="none") as client:
+            clients = [(client.with_options(base_url=url), model) for url, model in self.targets]
             while not self._over.is_set():
                 turn += 1
-                model = self.models[turn // 2 % len(self.models)]
-                await self._ask(client, model, streaming=turn % 2 == 0)
+                await self._ask(*clients[turn // 2 % len(clients)], streaming=turn % 2 == 0)
 
     async def _ask(self, client: openai.AsyncOpenAI, model: str, *, streaming: bool) -> None:
+        began = time.monotonic()
         events = 0
         finished = False
         try:
@@ -228,7 +234,8 @@ class SdkLoad:
                 answer = await client.chat.completions.create(**chat(model))
                 finished = bool(answer.choices[0].finish_reason)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is noted
-            (self.cut if events else self.lost).append(f"{model}: {type(error).__name__}: {error}")
+            seconds = time.monotonic() - began
+            (self.cut if events else self.lost).append(f"{model} {seconds:.1f} s: {type(error).__name__}: {error}")
             return
         if finished:
             self.answered += 1

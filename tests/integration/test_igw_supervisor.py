@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,47 @@ async def test_a_child_that_hangs_is_killed_and_started_again(bench: Bench) -> N
         await eventually(lambda: child.restarts == 1 and child.ready)
         assert not alive(hung)
     assert re.fullmatch(r"child did not answer for \d s and was killed; starting it again in 0\.1 s", bench.reports[0])
+
+
+WAIT = f"""
+import os, sys, time
+open(sys.argv[1] + ".spare", "a").write(f"{{os.getpid()}}\\n")
+sys.stdin.readline() or sys.exit()
+{MARK}
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("igw.spare._LOOK_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_spare_takes_the_place_of_a_child_that_died(bench: Bench) -> None:
+    spec = bench.spec(SERVE)
+    async with bench.supervisor as supervisor:
+        child = await supervisor.start(replace(spec, spare_command=(*spec.command[:2], WAIT, *spec.command[3:])))
+        for number in (1, 2):
+            await eventually(lambda number=number: len(bench.pids("child.spare")) == number)
+            os.kill(bench.pids()[-1], signal.SIGKILL)
+            await eventually(lambda number=number: child.restarts == number and child.ready)
+            assert bench.pids()[-1] == bench.pids("child.spare")[-1]
+        await eventually(lambda: len(bench.pids("child.spare")) == 3)
+    assert not any(map(alive, bench.pids() + bench.pids("child.spare")))
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_without_its_spare_a_child_is_started_anew(bench: Bench) -> None:
+    spec = bench.spec(SERVE)
+    async with bench.supervisor as supervisor:
+        child = await supervisor.start(replace(spec, spare_command=(*spec.command[:2], WAIT, *spec.command[3:])))
+        await eventually(lambda: len(bench.pids("child.spare")) == 1)
+        os.kill(bench.pids("child.spare")[0], signal.SIGKILL)
+        os.kill(bench.pids()[0], signal.SIGKILL)
+        await eventually(lambda: child.restarts >= 1 and child.ready)
+        await eventually(lambda: len(bench.pids("child.spare")) == 2)
+        assert bench.pids()[-1] not in bench.pids("child.spare")
 
 
 async def test_a_stand_in_works_from_a_death_until_the_child_is_ready_again(bench: Bench) -> None:

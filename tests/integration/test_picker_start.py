@@ -1,6 +1,8 @@
 """The picker alone: exit codes and words on a bad start, files for Envoy, edits, and a drain."""
 
 import asyncio
+import io
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from endpoint_picker import __main__ as entry
 from endpoint_picker.config.settings import SettingsProblem, read_settings
+from endpoint_picker.config.standby import STANDBY
 from endpoint_picker.datalayer import manifest_watch
 from endpoint_picker.wiring import ManifestProblems, Picker
 from envoy_config import names
@@ -75,6 +78,17 @@ def test_a_bad_start_says_why(
     (tmp_path / "m.yaml").write_text(text)
     assert entry.run(arguments(tmp_path) if given is None else given) == code
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"), [pytest.param(b"", 0, id="never-its-turn"), pytest.param(b"\n", 2, id="its-turn")]
+)
+def test_one_in_reserve_looks_at_nothing_before_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: bytes, code: int
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
+    (tmp_path / "m.yaml").write_text("a: [")
+    assert entry.run([STANDBY, *arguments(tmp_path)]) == code
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,11 +15,13 @@ from endpoint_picker.config.settings import API_VERSION, KIND
 from igw.simulator.server import SimulatedServer
 from igw.simulator.settings import SimulatorSettings
 from integration.igw_up import ChildName, IgwUp, SdkLoad
-from integration.resources import inference_model, pool_with
+from integration.resources import http_route, inference_model, pool_with, rule, to_pool
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 CLOSED, OPEN = "closed", "open"
+REWRITE = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
+AS_IS: dict[str, Any] = {"filters": [{"type": "URLRewrite", "urlRewrite": REWRITE}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Site:
     gateway: IgwUp
 
     def load(self) -> SdkLoad:
-        return SdkLoad(self.gateway.url, (CLOSED, OPEN))
+        return SdkLoad(((f"{self.gateway.url}/v1", CLOSED), (f"{self.gateway.url}/open/v1", OPEN)))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -37,7 +40,11 @@ async def site() -> AsyncIterator[Site]:
         ports = [server.port for server in servers]
         documents = [
             *(*pool_with(CLOSED, ports), inference_model(CLOSED, pool=CLOSED)),
-            *(*pool_with(OPEN, ports, failure_mode="FailOpen"), inference_model(OPEN, pool=OPEN)),
+            # Without a picker only a path tells which pool is meant.
+            *(
+                *pool_with(OPEN, ports, failure_mode="FailOpen"),
+                http_route(OPEN, rule("/open", to_pool(OPEN), **AS_IS)),
+            ),
         ]
         gateway = IgwUp(documents)
         config = gateway.folder / "config.yaml"
@@ -53,7 +60,7 @@ async def test_a_picker_that_goes_away_costs_no_answer(site: Site, number: signa
         await load.more(10)
         await site.gateway.strike(number, "picker")
         await load.more(10)
-    assert (load.lost, load.cut, load.silent) == ([], [], [])
+    assert (load.lost, load.cut, load.silent) == ([], [], []), site.gateway.recent_output
     await site.gateway.settled()
 
 
@@ -72,22 +79,22 @@ async def test_an_envoy_that_goes_away_costs_only_streams_that_had_begun(
         await load.more(10)
         await site.gateway.strike(number, *names)
         await load.more(10)
-    assert (load.lost, load.silent) == ([], [])
+    assert (load.lost, load.silent) == ([], []), site.gateway.recent_output
     assert len(load.cut) <= load.workers  # each of them at most once, and the client was told
     await site.gateway.settled()
 
 
 @pytest.mark.parametrize("name", ["envoy", "picker"])
 async def test_a_child_that_stands_still_for_a_moment_costs_nothing(site: Site, name: ChildName) -> None:
-    before = site.gateway.pid(name)
+    before = await site.gateway.pid(name)
     async with site.load() as load:
         await load.more(10)
         os.kill(before, signal.SIGSTOP)
         await asyncio.sleep(0.5)
         os.kill(before, signal.SIGCONT)
         await load.more(10)
-    assert (load.lost, load.cut, load.silent) == ([], [], [])
-    assert site.gateway.pid(name) == before
+    assert (load.lost, load.cut, load.silent) == ([], [], []), site.gateway.recent_output
+    assert await site.gateway.pid(name) == before
 
 
 async def test_a_picker_that_dies_again_and_again_is_back_each_time(site: Site) -> None:
@@ -95,5 +102,5 @@ async def test_a_picker_that_dies_again_and_again_is_back_each_time(site: Site) 
         for _ in range(2):
             await site.gateway.strike(signal.SIGKILL, "picker")
             await load.more(2)
-    assert (load.lost, load.cut, load.silent) == ([], [], [])
+    assert (load.lost, load.cut, load.silent) == ([], [], []), site.gateway.recent_output
     await site.gateway.settled()

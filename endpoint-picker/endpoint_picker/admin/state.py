@@ -1,5 +1,6 @@
 """The debug state: what this picker believes, as one JSON document for people and for `igw status`."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -64,6 +65,7 @@ class DebugState:
         resolution = self._resolution
         return {
             "version": package_version(),
+            "pid": os.getpid(),
             "uptime_seconds": round(self._clock() - self._started, 1),
             "synced": self.synced,
             "configuration": {
