@@ -66,10 +66,10 @@ def _picker_silent() -> Json:
 
 
 def _upload_cut() -> Json:
-    """Return the reply to an upload that is cut because memory runs short, the one reason of the codec for a 500."""
+    """Return the reply to what is refused or cut because memory runs short: 503, also where the codec says 500."""
     reply = next(reply for reply in _REPLIES if reply[0] == 503)
     message = "The gateway is short of memory; try again later."
-    condition = "response.code == 500 && response.code_details.startsWith('http1.')"
+    condition = "response.code_details.contains('overload')"
     return {**_mapper(*reply[:3], message), "filter": _expression(condition), "status_code": 503}
 
 

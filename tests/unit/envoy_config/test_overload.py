@@ -31,6 +31,6 @@ def test_connections_and_memory_have_the_limits_of_the_settings() -> None:
 
 def test_an_upload_that_is_cut_is_told_to_try_again() -> None:
     mappers: Any = local_reply_config()["mappers"]
-    cut = next(m for m in mappers if "http1." in json.dumps(m["filter"]))
+    cut = next(m for m in mappers if "overload" in json.dumps(m["filter"]))
     assert cut["status_code"] == 503
     assert cut["headers_to_add"][0]["header"] == {"key": "retry-after", "value": "1"}
