@@ -184,8 +184,8 @@ class World:
         director, totals = self.director, self.ledger.totals
         return (
             not director.pending
-            and not director._by_request_id
-            and not director._by_stream_id
+            and not director._open._by_request_id
+            and not director._open._by_stream_id
             and not self.observer.running
             and (totals.requests, totals.prompt_tokens, totals.total_tokens) == (0, 0, 0)
         )

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from endpoint_picker.requestcontrol.ledger import InFlightLedger, Known
+from endpoint_picker.requestcontrol.open_requests import PendingRequest
 from endpoint_picker.requestcontrol.ports import Clock
 
 _DISPATCH_SECONDS: Final = 0.75
@@ -62,28 +63,12 @@ class AuditReport:
         return not self.adopted and not self.dropped and not any(self.drift.values())
 
 
-class OpenRequest(Protocol):
-    """One request whose end has not been reported."""
+class RequestMemory(Protocol):
+    """Everything that is remembered of requests until their end."""
 
     @property
-    def stream_id(self) -> str:
-        """The data plane's own id of it; empty if another data plane serves it."""
-
-    @property
-    def seen(self) -> float:
-        """When it was last known to be under way."""
-
-    @property
-    def renewed(self) -> bool:
-        """Whether it was reported to be under way since it was decided."""
-
-
-class OpenRequests(Protocol):
-    """Everything that is remembered of requests until their end; the oldest first."""
-
-    @property
-    def pending(self) -> Mapping[str, OpenRequest]:
-        """Requests by correlation id."""
+    def pending(self) -> Mapping[str, PendingRequest]:
+        """Requests by correlation id, those seen longest ago first."""
 
     def abandon(self, correlation_id: str) -> None:
         """Forget a request that will have no end."""
@@ -107,7 +92,7 @@ class InFlightAudit:
         clock: Monotonic seconds; that of the ledger.
     """
 
-    def __init__(self, ledger: InFlightLedger, requests: OpenRequests, *, clock: Clock) -> None:
+    def __init__(self, ledger: InFlightLedger, requests: RequestMemory, *, clock: Clock) -> None:
         self._ledger = ledger
         self._requests = requests
         self._clock = clock

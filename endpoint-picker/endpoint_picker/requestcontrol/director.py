@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.errors import EndpointPickerError, InvalidRequest, NoReadyEndpoints, RouteNotFound
@@ -19,6 +18,7 @@ from endpoint_picker.requestcontrol.body.rewriting import rewrite
 from endpoint_picker.requestcontrol.exchange import NO_CHANGE, Answer, Forward, RequestHead
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from endpoint_picker.requestcontrol.model_list import model_list, model_request
+from endpoint_picker.requestcontrol.open_requests import OpenRequests, PendingRequest
 from endpoint_picker.requestcontrol.ports import Clock, EndpointSource, Observer, Scheduling
 from endpoint_picker.requestcontrol.request_ids import safe_request_id
 from endpoint_picker.requestcontrol.routing import ModelChoice, Routing
@@ -52,35 +52,6 @@ class DirectorSettings:
     expected_output_tokens: int = 256
     boot_id: str = "0"
     in_flight_limit_seconds: float = 60.0
-
-
-@dataclass(slots=True)
-class PendingRequest:
-    """What the director remembers of a request until its end.
-
-    Attributes:
-        seen: When it was last known to be under way, by the director's clock.
-        pool: Empty if it was refused.
-        addresses: Ordered endpoints, empty if it was refused or goes elsewhere.
-        errors: Endpoints that answered it with a server error.
-        started: Whether a report said that its answer has begun.
-        stream_id: As in `RequestHead`.
-        renewed: Whether it was reported to be under way since it was decided.
-    """
-
-    request_id: str
-    seen: float
-    model: str = ""
-    target_model: str = ""
-    pool: str = ""
-    priority: int = 0
-    streaming: bool = False
-    addresses: tuple[str, ...] = ()
-    errors: int = 0
-    started: bool = False
-    usage: Usage | None = None
-    stream_id: str = ""
-    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +105,7 @@ class Director:
         self._settings = settings
         self._new_request_id = new_request_id
         self._sequence = 0
-        self._pending: dict[str, PendingRequest] = {}
-        self._by_request_id: dict[str, str] = {}
-        self._by_stream_id: dict[str, str] = {}
+        self._open = OpenRequests()
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._recent: deque[tuple[InferenceRequest, SchedulingDecision]] = deque(maxlen=_RECENT_DECISIONS)
 
@@ -207,12 +176,12 @@ class Director:
             forward = self._decide(_Draft(correlation_id, pending, head, body, parsed))
         except EndpointPickerError as error:
             error.correlation_id = correlation_id
-            self._remember(correlation_id, pending)
+            self._open.add(correlation_id, pending)
             raise
         except Exception:
             self._forget(correlation_id)
             raise
-        self._remember(correlation_id, pending)
+        self._open.add(correlation_id, pending)
         return forward
 
     def _read(self, head: RequestHead, body: bytes | None) -> ParsedBody | None:
@@ -329,12 +298,6 @@ class Director:
         self._observer.scheduled(request, chosen, decision, self._clock() - started)
         return decision
 
-    def _remember(self, correlation_id: str, pending: PendingRequest) -> None:
-        self._pending[correlation_id] = pending
-        self._by_request_id[pending.request_id] = correlation_id
-        if pending.stream_id:
-            self._by_stream_id[pending.stream_id] = correlation_id
-
     def _new_body(
         self, body: bytes | None, parsed: ParsedBody | None, choice: ModelChoice
     ) -> tuple[bytes | None, bool]:
@@ -364,9 +327,9 @@ class Director:
     def attempt(self, attempt: Attempt) -> None:
         """Learn how one attempt went; the request moves on to the endpoint that is tried next."""
         self._observer.attempted(attempt)
-        correlation_id = attempt.correlation_id or self._by_request_id.get(attempt.request_id)
-        pending = self._pending.get(correlation_id) if correlation_id is not None else None
-        if correlation_id is None or pending is None or attempt.address not in pending.addresses:
+        correlation_id = attempt.correlation_id or self._open.of_request_id(attempt.request_id)
+        pending = self._open.get(correlation_id)
+        if pending is None or attempt.address not in pending.addresses:
             tells = not attempt.live
         elif attempt.live:
             tells = self._follow(correlation_id, pending, attempt)
@@ -378,7 +341,7 @@ class Director:
     def _follow(self, correlation_id: str, pending: PendingRequest, attempt: Attempt) -> bool:
         """Keep the ledger at the endpoint that a request is at; return whether that is news of the endpoint."""
         self._ledger.move(correlation_id, attempt.address)
-        self._renew(correlation_id, pending)
+        self._renew(correlation_id)
         if not attempt.started:
             return True
         self._ledger.first_token(correlation_id)
@@ -401,15 +364,15 @@ class Director:
         pending.errors += 1
         return pending.errors == 1
 
-    def _renew(self, correlation_id: str, pending: PendingRequest) -> None:
+    def _renew(self, correlation_id: str) -> None:
         """Remember a request for another time limit, because it was reported to be under way."""
-        pending.seen, pending.renewed = self._clock(), True
-        self._ledger.renew(correlation_id, pending.seen)
-        self._pending[correlation_id] = self._pending.pop(correlation_id)
+        now = self._clock()
+        self._ledger.renew(correlation_id, now)
+        self._open.renew(correlation_id, now)
 
     def note_usage(self, correlation_id: str, usage: Usage) -> None:
         """Keep usage that the picker itself read from the answer, for the end of the request."""
-        pending = self._pending.get(correlation_id)
+        pending = self._open.get(correlation_id)
         if pending is not None and usage.known:
             pending.usage = usage
 
@@ -422,7 +385,7 @@ class Director:
 
         The report of a request that ended before our answer reached the data plane names no correlation id of ours.
         """
-        correlation_id = completed.correlation_id or self._by_stream_id.get(completed.stream_id, "")
+        correlation_id = completed.correlation_id or self._open.of_stream_id(completed.stream_id)
         if not correlation_id:
             if completed.cluster.endswith(names.OPEN_SUFFIX):
                 self._ledger.release_adopted(completed.last_address)
@@ -457,21 +420,15 @@ class Director:
         return self._drop(correlation_id)
 
     def _drop(self, correlation_id: str) -> PendingRequest | None:
-        pending = self._pending.pop(correlation_id, None)
         self._observer.ended(correlation_id)
-        if pending is not None:
-            self._by_stream_id.pop(pending.stream_id, None)
-            if self._by_request_id.get(pending.request_id) == correlation_id:
-                del self._by_request_id[pending.request_id]
-        return pending
+        return self._open.remove(correlation_id)
 
     def sweep(self) -> int:
         """Release what has outlived the time limit; return how many requests left the ledger."""
         now = self._clock()
         expired = self._ledger.expire(now)
         latest = now - self._settings.in_flight_limit_seconds
-        overdue = list(takewhile(lambda c: self._pending[c].seen <= latest, self._pending))
-        for correlation_id in overdue:
+        for correlation_id in self._open.seen_until(latest):
             self._drop(correlation_id)
         if expired:
             self._observer.expired(expired)
@@ -485,7 +442,7 @@ class Director:
     @property
     def pending(self) -> Mapping[str, PendingRequest]:
         """Requests whose end has not been reported, by correlation id; for the debug page."""
-        return self._pending
+        return self._open.pending
 
 
 def _no_route(head: RequestHead) -> RouteNotFound:

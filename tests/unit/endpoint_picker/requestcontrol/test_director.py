@@ -557,8 +557,8 @@ class Settling(RuleBasedStateMachine):
     def what_is_remembered_fits_together(self) -> None:
         director, observer = self.world.director, self.world.observer
         assert set(observer.running) <= set(director.pending)
-        assert set(director._by_request_id.values()) <= set(director.pending)
-        assert {p.stream_id: c for c, p in director.pending.items() if p.stream_id} == director._by_stream_id
+        assert set(director._open._by_request_id.values()) <= set(director.pending)
+        assert {p.stream_id: c for c, p in director.pending.items() if p.stream_id} == director._open._by_stream_id
         assert self.world.ledger.totals.requests <= len(director.pending)
 
     def teardown(self) -> None:

@@ -6,13 +6,11 @@ import pytest
 
 from endpoint_picker.requestcontrol.audit import AuditReport, DataPlaneCounts, InFlightAudit
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
+from endpoint_picker.requestcontrol.open_requests import PendingRequest
 
 
-@dataclass
-class Open:
-    stream_id: str = "s"
-    seen: float = 0.0
-    renewed: bool = False
+def remembered(seen: float = 0.0, *, renewed: bool = False) -> PendingRequest:
+    return PendingRequest("r", seen, stream_id="s", renewed=renewed)
 
 
 @dataclass
@@ -20,7 +18,7 @@ class Bench:
     """A ledger with an audit; the data plane says what a test tells it to."""
 
     now: float = 100.0
-    pending: dict[str, Open] = field(default_factory=dict)
+    pending: dict[str, PendingRequest] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = InFlightLedger(clock=lambda: self.now, adopted_tokens=10)
@@ -31,7 +29,7 @@ class Bench:
     def place(self, *requests: str, at: str = "a", elsewhere: bool = False) -> None:
         for request in requests:
             self.ledger.place(request, at, 5, 5, self.now, elsewhere=elsewhere)
-            self.pending[request] = Open(seen=self.now)
+            self.pending[request] = remembered(self.now)
 
     def end(self, *requests: str) -> None:
         for request in requests:
@@ -230,7 +228,7 @@ def test_requests_of_another_data_plane_are_none_of_this_ones_business() -> None
 
 def test_requests_outside_the_ledger_are_forgotten_when_the_data_plane_has_none() -> None:
     bench = Bench()
-    bench.pending["to-a-service"] = Open(seen=bench.now)
+    bench.pending["to-a-service"] = remembered(bench.now)
     for _ in range(5):
         bench.look(a=0, in_all=1)
     assert set(bench.pending) == {"to-a-service"}
@@ -242,7 +240,7 @@ def test_requests_outside_the_ledger_are_forgotten_when_the_data_plane_has_none(
 def test_no_more_requests_are_forgotten_than_the_data_plane_lacks() -> None:
     bench = Bench()
     for number in range(3):
-        bench.pending[str(number)] = Open(seen=bench.now + number * 0.01)
+        bench.pending[str(number)] = remembered(bench.now + number * 0.01)
     bench.place("placed")
     for _ in range(5):
         bench.look(a=1, in_all=3)
@@ -251,9 +249,9 @@ def test_no_more_requests_are_forgotten_than_the_data_plane_lacks() -> None:
 
 def test_a_request_that_was_reported_lately_counts_as_one_the_data_plane_has() -> None:
     bench = Bench()
-    bench.pending |= {"lost": Open(seen=bench.now), "long": Open(seen=bench.now)}
+    bench.pending |= {"lost": remembered(bench.now), "long": remembered(bench.now)}
     for _ in range(4):
-        bench.pending["long"] = Open(seen=bench.now, renewed=True)
+        bench.pending["long"] = remembered(bench.now, renewed=True)
         bench.look(a=0, in_all=1)
     assert set(bench.pending) == {"long"}
 
@@ -265,5 +263,5 @@ def test_idle_is_nothing_under_way_and_nothing_corrected() -> None:
     assert not bench.audit.idle
     bench.ledger.release_adopted("a")
     assert bench.audit.idle
-    bench.pending["1"] = Open()
+    bench.pending["1"] = remembered()
     assert not bench.audit.idle
