@@ -7,7 +7,7 @@ ARGS ?=
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-vllm test check lint fuzz pins audit bench docs clean
+.PHONY: help setup demo demo-vllm test check lint fuzz pins audit bench soak docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ audit: $(STAMP) ## ask a vulnerability source about the pinned dependencies; 1: 
 bench: $(STAMP) ## benchmarks; ARGS chooses one, see benchmarks/README.md
 	@echo "==> benchmarks"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP) ## half an hour of mixed load with random faults; ARGS="--minutes 2"
+	@echo "==> soak"
+	@$(BIN)/python -m benchmarks soak $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/ again
 	@$(BIN)/python scripts/generate_docs.py

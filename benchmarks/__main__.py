@@ -9,12 +9,14 @@ from typing import Final
 from benchmarks import picker_profile, trace_replay
 from benchmarks.gateway import command as gateway_command
 from benchmarks.gateway import report as gateway_report
+from benchmarks.soak import command as soak_command
 from igw.errors import CommandError
 
 _BENCHMARKS: Final = {
     "trace": (trace_replay, "a real trace through the gateway and through plain round robin"),
     "gateway": (gateway_command, "what the gateway costs: CPU, latency, scraping, memory, throughput"),
     "report": (gateway_report, "the page about the gateway's costs, from the files of runs"),
+    "soak": (soak_command, "half an hour of mixed load with random faults"),
     "profile": (picker_profile, "where the picker's CPU time goes"),
 }
 

@@ -1,0 +1,1 @@
+"""Half an hour of mixed load with random faults; run as ``python -m benchmarks soak``."""
