@@ -22,7 +22,7 @@ from typing import Any, Final
 from packaging.markers import Marker
 
 ROOT: Final = Path(__file__).parents[1]
-PINS: Final = tuple(ROOT / "requirements" / name for name in ("image.txt", "standalone.txt", "build.txt"))
+PINS: Final = tuple(ROOT / "requirements" / name for name in ("image.txt", "standalone.txt", "otel.txt", "build.txt"))
 SOURCES: Final = ("osv", "pypi")
 CLEAN: Final = 0
 FOUND: Final = 1

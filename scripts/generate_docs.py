@@ -233,13 +233,8 @@ def annotation_section() -> list[str]:
 
 def metric_section() -> list[str]:
     """Return every metric of the picker."""
-    registry = PickerMetrics(clock=lambda: 0.0)._registry  # noqa: SLF001 - only this page asks for it
-    rows = []
-    for collector in list(registry._collector_to_names):  # noqa: SLF001 - the library lists collectors nowhere else
-        for family in collector.describe():
-            labels = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            rows.append((f"`{name}`", family.type, ", ".join(f"`{label}`" for label in labels), family.documentation))
+    families = PickerMetrics(clock=lambda: 0.0).families
+    rows = [(f"`{f.name}`", f.type, ", ".join(f"`{label}`" for label in f.labels), f.documentation) for f in families]
     return [
         "## Metrics",
         "",

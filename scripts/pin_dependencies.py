@@ -20,6 +20,8 @@ IMAGE: Final = "image.txt"
 """What picker and command line need to run."""
 STANDALONE: Final = "standalone.txt"
 """What `igw up` needs besides: Envoy."""
+OTEL: Final = "otel.txt"
+"""What traces need besides."""
 BUILD: Final = "build.txt"
 """What builds the distribution itself."""
 _COMMENT: Final = "# Written by `make pins` from pyproject.toml; inputs {digest}\n"
@@ -32,6 +34,7 @@ def inputs() -> dict[str, list[str]]:
     return {
         IMAGE: project["dependencies"],
         STANDALONE: project["optional-dependencies"]["standalone"],
+        OTEL: project["optional-dependencies"]["otel"],
         BUILD: document["build-system"]["requires"],
     }
 
@@ -58,11 +61,12 @@ def _pin(name: str, requirements: Sequence[str], arguments: Sequence[str]) -> No
         sys.executable, "-m", "uv", "pip", "compile", "-", "--universal", "--generate-hashes", "--no-header", "--quiet",
         "--annotation-style", "line", "--python-version", _oldest_python(), "--output-file", str(path), *arguments,
     ]  # fmt: skip
-    if name == STANDALONE:
+    if name in (STANDALONE, OTEL):
         command += ["--constraint", str(FOLDER / IMAGE)]
         command += [f"--no-emit-package={known}" for known in names(FOLDER / IMAGE)]
     subprocess.run(command, input="\n".join(requirements), text=True, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    path.write_text(first_line(requirements) + path.read_text())
+    pins = path.read_text().partition("\n# The following packages were excluded")[0]
+    path.write_text(first_line(requirements) + pins)
     print(f"{path.relative_to(ROOT)}: {len(names(path))} packages")
 
 

@@ -8,7 +8,7 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from endpoint_picker.accesslog.server import AccessLogService
 from endpoint_picker.admin.access import AdminAccess, RotatingToken
@@ -22,6 +22,7 @@ from endpoint_picker.config.settings import (
     SettingsProblem,
     parse_host_port,
 )
+from endpoint_picker.config.tracing import read_tracing
 from endpoint_picker.datalayer.configuration import Configuration
 from endpoint_picker.datalayer.endpoint_circuits import EndpointCircuits
 from endpoint_picker.datalayer.endpoint_page import PageProblem, metrics_target, models_target
@@ -42,9 +43,11 @@ from endpoint_picker.requestcontrol.body.parsed import BodyLimits
 from endpoint_picker.requestcontrol.director import Director, DirectorSettings
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from endpoint_picker.requestcontrol.routing import Routing
+from endpoint_picker.requestcontrol.traced_director import TracedDirector
 from endpoint_picker.scheduling.assembly import assemble_scheduler
 from endpoint_picker.scheduling.producers.prefix_index import PrefixIndex
 from endpoint_picker.scheduling.settings import DEFAULT_SETTINGS, SchedulingSettings
+from endpoint_picker.telemetry.exposition import Page
 from endpoint_picker.telemetry.metrics import PickerMetrics
 from endpoint_picker.telemetry.observer import PickerObserver
 from envoy_config import names
@@ -52,9 +55,13 @@ from envoy_config.render import render
 from envoy_config.settings import EnvoySettings, ListenAddress, UsageSource
 from inference_resolution.resolved import Resolution
 
+if TYPE_CHECKING:
+    from endpoint_picker.telemetry.traces import Traces
+
 logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS: Final = 1.0
+_DISTRIBUTION: Final = "inference-gateway"
 
 
 class ManifestProblems(Exception):
@@ -91,6 +98,18 @@ def _connection_room(wanted: int) -> ConnectionRoom:
     return room
 
 
+def _import_traces() -> "type[Traces]":
+    """Return the tracing that the environment asks for; SettingsProblem without the libraries it needs."""
+    try:
+        from endpoint_picker.telemetry.traces import Traces  # noqa: PLC0415 - an extra that most do without
+    except ImportError as error:
+        problem = (
+            f"OTEL_… variables ask for traces, which need the extra otel ({error}): pip install '{_DISTRIBUTION}[otel]'"
+        )
+        raise SettingsProblem([problem]) from error
+    return Traces
+
+
 class Picker:
     """One endpoint picker beside one Envoy.
 
@@ -111,6 +130,7 @@ class Picker:
             parse_host_port(settings.admin).host, RotatingToken(token, read_admin_token).current if token else None
         )
         scheduling = _read_scheduling_file(settings.scheduling_config)
+        tracing = read_tracing()
         loaded = load_manifests(settings.manifest)
         remembered = LastGood(settings.envoy_dir)
         if loaded.problems and remembered.recall() is None:
@@ -128,6 +148,7 @@ class Picker:
             stream_idle_timeout_seconds=settings.stream_idle_timeout_seconds,
             request_timeout_seconds=settings.request_timeout_seconds,
             usage=settings.usage,
+            tracing=tracing is not None,
             hold_headers=settings.hold_headers,
             api_keys=api_keys,
         )
@@ -155,7 +176,22 @@ class Picker:
         self._metrics = PickerMetrics(
             clock=clock, pools=self._store.by_pool_name, circuits=self._store.circuits_by_pool_name
         )
-        self._observer = PickerObserver(self._metrics, clock=clock)
+        boot_id = secrets.token_hex(4)
+        self._traces = (
+            None
+            if tracing is None
+            else _import_traces()(
+                tracing,
+                instance_id=boot_id,
+                rng=rng,
+                clock=clock,
+                wall_clock=time.time,
+                limit_seconds=settings.in_flight_limit_seconds,
+                counted=self._metrics.record_spans,
+            )
+        )
+        tracer = None if self._traces is None else self._traces.tracer
+        self._observer = PickerObserver(self._metrics, clock=clock, tracer=tracer)
         self._routing = Routing(rng)
         self._prefixes = PrefixIndex()
         self._director = Director(
@@ -171,7 +207,7 @@ class Picker:
                 limits=BodyLimits(max_bytes=settings.max_body_bytes),
                 add_include_usage=settings.add_include_usage,
                 expected_output_tokens=settings.expected_output_tokens,
-                boot_id=secrets.token_hex(4),
+                boot_id=boot_id,
                 in_flight_limit_seconds=settings.in_flight_limit_seconds,
             ),
         )
@@ -225,6 +261,9 @@ class Picker:
         Path(self._settings.envoy_dir).mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - once, at start
         admin = parse_host_port(self._settings.admin)
         async with AsyncExitStack() as stack:
+            if self._traces is not None:
+                self._traces.start()
+                stack.push_async_callback(self._traces.close)
             await stack.enter_async_context(self._admin)
             await stack.enter_async_context(
                 AdminServer(
@@ -261,8 +300,9 @@ class Picker:
                     task.cancel()
 
     def _servers(self) -> DataPlaneServers:
+        director, traces = self._director, self._traces
         processor = ExternalProcessor(
-            self._director,
+            director if traces is None else TracedDirector(director, traces.tracer),
             clock=time.monotonic,
             wall_clock=time.time,
             max_body_bytes=self._settings.max_body_bytes,
@@ -276,6 +316,8 @@ class Picker:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._director.sweep()
+            if self._traces is not None:
+                self._traces.tracer.sweep()
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
@@ -334,6 +376,6 @@ class Picker:
             return "draining"
         return "" if self._serving and self._state.synced else "no configuration taken over yet"
 
-    def _metrics_page(self) -> bytes:
+    def _metrics_page(self, accept: str) -> Page:
         self._metrics.set_prefix_index_size(len(self._prefixes))
-        return self._metrics.render()
+        return self._metrics.page(accept)

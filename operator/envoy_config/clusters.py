@@ -85,6 +85,23 @@ def _credential_filter(cluster_name: str, settings: EnvoySettings) -> Json:
     )
 
 
+def _attempt_span_filter() -> Json:
+    """Return the filter that gives each attempt a span id of its own, where the picker put the request into a trace."""
+
+    def metadata(key: str) -> str:
+        return f"%DYNAMIC_METADATA({names.METADATA_NAMESPACE}:{key})%"
+
+    value = f"{metadata(names.TRACE_PARENT)}%UPSTREAM_REQUEST_ATTEMPT_COUNT%{metadata(names.TRACE_FLAGS)}"
+    header = {"key": names.TRACEPARENT_HEADER, "value": value}
+    return extension(
+        "envoy.filters.http.header_mutation",
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={
+            "request_mutations": [{"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}]
+        },
+    )
+
+
 def _protocol_options(app_protocol: AppProtocol, filters: list[Json]) -> Json:
     protocol = "http2_protocol_options" if app_protocol is AppProtocol.H2C else "http_protocol_options"
     options: Json = {
@@ -163,6 +180,8 @@ def _pool_cluster(name: str, pool: ResolvedPool, settings: EnvoySettings, policy
     filters: list[Json] = []
     if pool.api_key:
         filters.append(_credential_filter(pool.key.cluster_name, settings))
+    if settings.tracing and not name.endswith(names.OPEN_SUFFIX):
+        filters.append(_attempt_span_filter())
     if settings.hold_headers:
         filters.append(unstable.hold_headers_filter())
     cluster = _cluster(name, pool.key.cluster_name, settings, policy)

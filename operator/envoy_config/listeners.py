@@ -37,7 +37,7 @@ def _access_log(log_name: str) -> Json:
                 tag("host", "%UPSTREAM_HOST%"),
             ],
         },
-        additional_request_headers_to_log=[names.REQUEST_ID_HEADER, names.STREAM_ID_HEADER],
+        additional_request_headers_to_log=[names.REQUEST_ID_HEADER, names.STREAM_ID_HEADER, names.TRACEPARENT_HEADER],
         additional_response_headers_to_log=["content-type", "retry-after"],
     )
 

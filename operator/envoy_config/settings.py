@@ -50,6 +50,7 @@ class EnvoySettings:
         request_timeout_seconds: Time a client may take to send its whole request; for its headers, and between two
             pieces of its body, it has half a minute of that at most.
         usage: Who reads usage.
+        tracing: Tell model servers of each attempt as a span of its own; the picker says of which trace.
         hold_headers: Hold response headers until the first event, so that an attempt that dies or stalls in prefill
             fails over. Rests on upstream Wasm, marked alpha.
         api_keys: Bearer tokens of clients; empty: no authentication.
@@ -68,6 +69,7 @@ class EnvoySettings:
     stream_idle_timeout_seconds: float = 300.0
     request_timeout_seconds: float = 120.0
     usage: UsageSource = UsageSource.NATIVE
+    tracing: bool = False
     hold_headers: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
 

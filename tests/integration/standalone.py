@@ -80,11 +80,18 @@ class StandaloneGateway:
     Args:
         documents: Manifests at the start.
         arguments: Further arguments of the picker, such as ``--usage lua``.
+        environment: Further variables of the picker's environment.
     """
 
-    def __init__(self, documents: Sequence[Mapping[str, Any]], *arguments: str) -> None:
+    def __init__(
+        self,
+        documents: Sequence[Mapping[str, Any]],
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="igw-t-", dir="/tmp"))
         self._arguments = arguments
+        self.environment = dict(environment or {})
         self._reserved = [_reserve(), _reserve()]
         self.port, self.admin_port = (int(entry.getsockname()[1]) for entry in self._reserved)
         self.base_url = f"http://127.0.0.1:{self.port}"
@@ -143,6 +150,7 @@ class StandaloneGateway:
         """Start the picker and wait until it decides requests; *arguments* are added to those of the gateway."""
         self._spawn(
             "picker",
+            *("/usr/bin/env", *(f"{name}={value}" for name, value in self.environment.items())),
             *(sys.executable, "-m", "endpoint_picker", "-f", str(self.folder / "manifests")),
             *("--envoy-dir", str(self.folder), "--listen", f"127.0.0.1:{self.port}"),
             *("--admin", f"127.0.0.1:{self.admin_port}", "--log-format", "json"),
@@ -189,6 +197,16 @@ class StandaloneGateway:
     async def restart_picker(self, *arguments: str) -> None:
         self._kill("picker")
         await self.start_picker(*arguments)
+
+    async def end_picker(self, *, seconds: float = 30.0) -> int:
+        """Ask the picker to end and return its exit code; TimeoutError when it does not."""
+        process = self._processes.pop("picker")
+        process.terminate()
+        try:
+            return await asyncio.to_thread(process.wait, seconds)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise TimeoutError from error
 
     def kill_envoy(self) -> None:
         self._kill("envoy")

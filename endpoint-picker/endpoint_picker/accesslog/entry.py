@@ -19,6 +19,7 @@ from google.protobuf.struct_pb2 import Value
 
 from endpoint_picker.accesslog.entry_usage import read_usage
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.domain.trace_context import TraceContext, parse_traceparent
 from endpoint_picker.protos import access_log_pb2 as access_log
 from endpoint_picker.protos import core_pb2 as core
 from envoy_config.names import (
@@ -32,6 +33,8 @@ from envoy_config.names import (
     STREAM_ID_HEADER,
     STREAMING,
     TARGET_MODEL,
+    TRACE_ORIGIN,
+    TRACEPARENT_HEADER,
 )
 
 TTFT_TAG: Final = "ttft_us"
@@ -122,6 +125,8 @@ def _read_attempt(
         duration_seconds=None if live else _duration(common),
         live=live,
         retry_after_seconds=_retry_after(entry.response.response_headers.get("retry-after", "")),
+        trace=_trace(entry.request),
+        started_at=_started_at(common),
     )
 
 
@@ -145,6 +150,7 @@ def _read_progress(entry: access_log.HTTPAccessLogEntry, common: access_log.Acce
         started=started,
         live=True,
         correlation_id=_text(_own_metadata(common), CORRELATION_ID),
+        trace=_trace(entry.request),
     )
 
 
@@ -185,6 +191,8 @@ def _read_completed(entry: access_log.HTTPAccessLogEntry, common: access_log.Acc
         request_bytes=request.request_body_bytes,
         response_bytes=response.response_body_bytes,
         started_at=_started_at(common),
+        trace=_trace(request),
+        trace_origin=_text(metadata, TRACE_ORIGIN),
     )
 
 
@@ -212,6 +220,10 @@ def _socket_address(address: core.Address) -> str:
 
 def _request_id(request: access_log.HTTPRequestProperties) -> str:
     return request.request_headers.get(REQUEST_ID_HEADER, "") or request.request_id
+
+
+def _trace(request: access_log.HTTPRequestProperties) -> TraceContext | None:
+    return parse_traceparent(request.request_headers.get(TRACEPARENT_HEADER, ""))
 
 
 def _flags(common: access_log.AccessLogCommon, tags: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from typing import Final, Self
 from aiohttp import web
 
 from endpoint_picker.admin.access import AdminAccess
+from endpoint_picker.telemetry.exposition import Page
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class AdminServer:
         port: 0 lets the kernel choose.
         access: Judges every request.
         ready: Whether requests can be decided, and if not, why.
-        metrics: Renders the metrics page.
+        metrics: Renders the metrics page in a form that an ``Accept`` header asks for.
         state: Gives the debug state.
 
     Raises:
@@ -53,7 +54,7 @@ class AdminServer:
         *,
         access: AdminAccess,
         ready: Callable[[], str],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[str], Page],
         state: Callable[[], Mapping[str, object]],
     ) -> None:
         self._host = host
@@ -113,8 +114,9 @@ class AdminServer:
         reason = self._ready()
         return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
 
-    async def _metrics_page(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        page = self._metrics(request.headers.get("Accept", ""))
+        return web.Response(body=page.body, headers={"Content-Type": page.content_type, "Vary": "Accept"})
 
     async def _debug_state(self, _request: web.Request) -> web.Response:
         return web.Response(text=json.dumps(self._state(), indent=1) + "\n", content_type="application/json")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from endpoint_picker.domain.trace_context import TraceContext
 from endpoint_picker.domain.usage import Usage
 
 
@@ -34,6 +35,8 @@ class Attempt:
         live: The endpoint is being tried right now; there is no result yet.
         retry_after_seconds: When the endpoint wants to be asked again; None: it did not say.
         correlation_id: Key that joins it to the picker's own record; empty if the report has none.
+        trace: Where the request stood in a trace when the endpoint was asked; None: in none.
+        started_at: Start, seconds since the epoch; 0 where it is not known.
     """
 
     request_id: str
@@ -46,6 +49,8 @@ class Attempt:
     live: bool = False
     retry_after_seconds: float | None = None
     correlation_id: str = ""
+    trace: TraceContext | None = None
+    started_at: float = 0.0
 
     @property
     def verdict(self) -> AttemptVerdict:
@@ -130,6 +135,9 @@ class CompletedRequest:
         request_bytes: Size of the request body.
         response_bytes: Size of the response body.
         started_at: Start, seconds since the epoch.
+        trace: Where the request stands in a trace, as it was sent on last or, if it never was, as it came; None: in
+            none.
+        trace_origin: Span the client named as the parent of ours, zeros if none; empty: `trace` is not by us.
     """
 
     correlation_id: str = ""
@@ -159,6 +167,8 @@ class CompletedRequest:
     request_bytes: int = 0
     response_bytes: int = 0
     started_at: float = 0.0
+    trace: TraceContext | None = None
+    trace_origin: str = ""
 
     @property
     def time_per_output_token_seconds(self) -> float | None:

@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.struct_pb2 import Struct, Value
 
 from endpoint_picker.protos import core_pb2, ext_proc_pb2
-from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead
+from endpoint_picker.requestcontrol.exchange import Answer, Forward, RequestHead, SpanHeaders
 from envoy_config import names
 from inference_resolution.resolved import HeaderChange
 
@@ -147,7 +147,20 @@ def _forwarded(response: ProcessingResponse, forward: Forward) -> ext_proc_pb2.H
     _set(mutation, names.REQUEST_ID_HEADER, forward.request_id)
     ours = fields[names.METADATA_NAMESPACE].struct_value.fields
     ours[names.CORRELATION_ID].string_value = forward.correlation_id
+    if forward.span is not None:
+        _set_span(mutation, fields[names.METADATA_NAMESPACE].struct_value, forward.span)
     return mutation
+
+
+def _set_span(mutation: ext_proc_pb2.HeaderMutation, ours: Struct, span: SpanHeaders) -> None:
+    """Put the request into a trace: by header for all, by metadata for those that tell attempts apart."""
+    _set(mutation, names.TRACEPARENT_HEADER, f"{span.parent}1{span.flags}")
+    if span.drops_state:
+        mutation.remove_headers.append(names.TRACESTATE_HEADER)
+    ours.fields[names.TRACE_PARENT].string_value = span.parent
+    ours.fields[names.TRACE_FLAGS].string_value = span.flags
+    if span.origin:
+        ours.fields[names.TRACE_ORIGIN].string_value = span.origin
 
 
 def forward_at_headers(forward: Forward, *, content_length: int | None = None) -> ProcessingResponse:

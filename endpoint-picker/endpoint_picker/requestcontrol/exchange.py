@@ -36,6 +36,23 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class SpanHeaders:
+    """How a model server learns which span of ours it continues.
+
+    Attributes:
+        parent: ``traceparent`` up to the last digit of its span id, which is the number of the attempt.
+        flags: What follows that digit.
+        origin: Span id of the client, zeros if it named none; empty: the request is not recorded.
+        drops_state: Whether the ``tracestate`` that came must not be passed on.
+    """
+
+    parent: str
+    flags: str
+    origin: str = ""
+    drops_state: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """Send the request on.
 
@@ -50,6 +67,7 @@ class Forward:
         changes: Header changes of the chosen backend.
         strip_usage: Whether the picker added ``include_usage``, so that the extra event must be taken out again.
         decision: How the endpoints were chosen; None for a Service.
+        span: Which span the model server continues; None: the client's own headers pass as they are.
     """
 
     correlation_id: str
@@ -62,6 +80,7 @@ class Forward:
     changes: HeaderChange = NO_CHANGE
     strip_usage: bool = False
     decision: SchedulingDecision | None = None
+    span: SpanHeaders | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """What request control needs from outside, in its own words; wiring joins the implementations."""
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Protocol
 
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
+from endpoint_picker.requestcontrol.exchange import Forward, RequestHead, SpanHeaders
 from inference_resolution.resolved import PoolKey
 
 Clock = Callable[[], float]
@@ -65,3 +67,35 @@ class Observer(Protocol):
 
     def expired(self, requests: int) -> None:
         """Count requests whose end was never reported."""
+
+
+class RequestTrace(Protocol):
+    """The trace of one request while it is decided, which is done inside of its ``with`` block.
+
+    Then exactly one of the methods is called, or none if the decision breaks off.
+    """
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def forwarded(self, forward: Forward) -> SpanHeaders:
+        """Learn where the request goes; return which span the model server continues."""
+
+    def refused(self, correlation_id: str, reason: str) -> None:
+        """Learn that it goes nowhere; *reason* is the name of an error class."""
+
+    def answered(self, correlation_id: str) -> None:
+        """Learn that the picker answered it itself."""
+
+
+class Tracing(Protocol):
+    """Makes spans of requests; one that is not sampled costs little."""
+
+    def begin(self, head: RequestHead) -> RequestTrace:
+        """Continue the trace that the request came with, or begin one; decides whether it is sampled."""
+
+    def abandoned(self, correlation_id: str) -> None:
+        """Forget a request whose decision did not reach the data plane; its report, if one comes, says enough."""

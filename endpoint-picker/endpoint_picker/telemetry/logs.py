@@ -141,6 +141,8 @@ def _request_text(record: RequestRecord) -> str:
         line += f" completion_tokens={usage.completion_tokens}"
     if request.flags:
         line += f" flags={_shown(request.flags)}"
+    if request.trace is not None:
+        line += f" trace_id={request.trace.trace_id}"
     return f"{line} client_gone=True" if request.client_gone else line
 
 
@@ -171,6 +173,8 @@ def _request_json(record: RequestRecord) -> str:
         entry["completion_tokens"] = usage.completion_tokens
     if request.flags:
         entry["flags"] = _cut(request.flags)
+    if request.trace is not None:
+        entry["trace_id"] = request.trace.trace_id
     if request.client_gone:
         entry["client_gone"] = True
     return _JSON.encode(entry)

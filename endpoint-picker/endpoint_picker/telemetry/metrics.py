@@ -8,13 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from endpoint_picker.domain.circuit import CircuitReason, CircuitState, PoolCircuits
@@ -23,13 +17,14 @@ from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.requestcontrol.audit import AuditReport
 from endpoint_picker.telemetry import buckets
 from endpoint_picker.telemetry.circuit_metrics import CircuitCollector, Circuits, CircuitTransitions
+from endpoint_picker.telemetry.exposition import Page, expose
+from endpoint_picker.telemetry.families import MetricFamily, families_of
 from endpoint_picker.telemetry.histograms import Histogram, HistogramSeries
 from endpoint_picker.telemetry.label_values import OTHER, BoundedNames
 from endpoint_picker.telemetry.ledger_metrics import LedgerMetrics
 from endpoint_picker.telemetry.pool_metrics import PoolCollector, Pools
 from endpoint_picker.telemetry.request_metrics import RequestMetrics
-
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+from endpoint_picker.telemetry.span_queue import SpanOutcome
 
 _MAX_ENDPOINTS: Final = 4096
 _MAX_SCHEDULER_SERIES: Final = 8192
@@ -106,6 +101,7 @@ class PickerMetrics:
         build_ref: str = "",
     ) -> None:
         self._registry = _Registry()
+        ProcessCollector(registry=self._registry)
         self._models = BoundedNames()
         self._pools = pools
         self._requests = RequestMetrics(self._registry, self._models)
@@ -189,6 +185,16 @@ class PickerMetrics:
             "inference_gateway_config_last_load_success", "Whether the last configuration was taken over."
         )
 
+        spans = self._counter(
+            "inference_gateway_trace_spans_total", "Spans that were made, by what became of them.", ("outcome",)
+        )
+        self._spans = {outcome: spans.labels(outcome.value) for outcome in SpanOutcome}
+
+    @property
+    def families(self) -> tuple[MetricFamily, ...]:
+        """Every family there is, sorted by name."""
+        return tuple(sorted(families_of(self._registry), key=lambda family: family.name))
+
     def set_models(self, names: Iterable[str]) -> None:
         """Tell which model and target names are configured or served; any other is counted as ``other``."""
         self._models.allow(names)
@@ -223,9 +229,11 @@ class PickerMetrics:
                 histogram = self._first_tokens[address] = self._first_token.labels(address)
             histogram.observe(attempt.first_byte_seconds)
 
-    def record_scheduling(self, seconds: float, target_model: str, endpoint: Endpoint | None) -> None:
+    def record_scheduling(
+        self, seconds: float, target_model: str, endpoint: Endpoint | None, exemplar: Mapping[str, str] | None = None
+    ) -> None:
         """Count one scheduling attempt; *endpoint* is the first choice, None if there was none."""
-        self._scheduling_seconds.observe(seconds)
+        self._scheduling_seconds.observe(seconds, exemplar)
         model = self._models.fold(target_model)
         key = (model, endpoint.address if endpoint else "")
         if key not in self._scheduling_series and len(self._scheduling_series) >= _MAX_SCHEDULER_SERIES:
@@ -272,16 +280,24 @@ class PickerMetrics:
         """Count an access-log entry that could not be read."""
         self._malformed_entries.inc()
 
+    def record_spans(self, outcome: SpanOutcome, spans: int) -> None:
+        """Count spans by what became of them; may be called in any thread."""
+        self._spans[outcome].inc(spans)
+
     def record_configuration(self, *, accepted: bool) -> None:
         """Count a configuration that was taken over or refused."""
         self._configuration_good.set(1 if accepted else 0)
         (self._configuration_version if accepted else self._rejected_configurations).inc()
 
-    def render(self) -> bytes:
-        """Return the page, then forget the series of endpoints that are in no pool."""
-        page = generate_latest(self._registry)
+    def page(self, accept: str = "") -> Page:
+        """Return the page in a form that *accept* asks for, then forget the series of endpoints that are in no pool."""
+        page = expose(self._registry, accept)
         self._forget_departed({endpoint.address for endpoints in self._pools().values() for endpoint in endpoints})
         return page
+
+    def render(self) -> bytes:
+        """Return the page as text; see `page`."""
+        return self.page().body
 
     def _endpoint(self, address: str) -> str:
         if address not in self._endpoints:

@@ -10,6 +10,7 @@ from endpoint_picker.domain.endpoint import Endpoint
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
 from endpoint_picker.telemetry.logs import log_completion
 from endpoint_picker.telemetry.metrics import PickerMetrics
+from endpoint_picker.telemetry.tracing import RequestTracer
 
 _SAMPLES: Final = 200
 _SPEED_WINDOW_SECONDS: Final = 10.0
@@ -43,9 +44,13 @@ class PickerObserver:
     Args:
         metrics: Where everything is counted.
         clock: Monotonic seconds.
+        tracer: Makes spans of what it hears; None: there are none.
     """
 
-    def __init__(self, metrics: PickerMetrics, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, metrics: PickerMetrics, *, clock: Callable[[], float], tracer: RequestTracer | None = None
+    ) -> None:
+        self._tracer = tracer
         self._metrics = metrics
         self._clock = clock
         self._records: dict[str, EndpointRecord] = {}
@@ -64,7 +69,8 @@ class PickerObserver:
         self, request: InferenceRequest, chosen: Endpoint | None, decision: SchedulingDecision | None, seconds: float
     ) -> None:
         """Count one scheduling attempt, and how much of the prompt the chosen endpoint is believed to have cached."""
-        self._metrics.record_scheduling(seconds, request.target_model, chosen)
+        exemplar = None if self._tracer is None else self._tracer.scheduled(request, chosen, decision, seconds)
+        self._metrics.record_scheduling(seconds, request.target_model, chosen, exemplar)
         if decision is not None and decision.prefix_hit_ratio is not None:
             self._metrics.record_prefix_hit(decision.prefix_hit_ratio)
 
@@ -85,11 +91,15 @@ class PickerObserver:
     def attempted(self, attempt: Attempt) -> None:
         """Count one attempt at an endpoint."""
         self._metrics.record_attempt(attempt)
+        if self._tracer is not None:
+            self._tracer.attempted(attempt)
         if attempt.failed:
             self._record(attempt.address).failed += 1
 
     def completed(self, completed: CompletedRequest) -> None:
         """Count and log one request at its end."""
+        if self._tracer is not None:
+            self._tracer.completed(completed)
         self._metrics.record_completion(completed)
         if completed.address:
             record = self._record(completed.address)

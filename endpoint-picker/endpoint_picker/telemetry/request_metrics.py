@@ -100,12 +100,14 @@ class RequestMetrics:
         self._count(series, completed.priority)
         if completed.failed or completed.status >= 400:
             self._count_error(series, _error_code(completed))
-        series.duration.observe(completed.duration_seconds)
+        trace = completed.trace
+        exemplar = {"trace_id": trace.trace_id} if trace is not None and trace.sampled else None
+        series.duration.observe(completed.duration_seconds, exemplar)
         series.request_bytes.observe(completed.request_bytes)
         series.response_bytes.observe(completed.response_bytes)
         # an answer that comes as a whole has no first token to see
         if completed.ttft_seconds is not None and completed.status < 400 and completed.streaming is not False:
-            series.first_token.observe(completed.ttft_seconds)
+            series.first_token.observe(completed.ttft_seconds, exemplar)
         usage = completed.usage
         if usage.prompt_tokens is not None:
             series.input_tokens.observe(usage.prompt_tokens)
@@ -117,7 +119,7 @@ class RequestMetrics:
                 series.per_request_token.observe(completed.duration_seconds / usage.completion_tokens)
         per_output_token = completed.time_per_output_token_seconds
         if per_output_token is not None:
-            series.per_output_token.observe(per_output_token)
+            series.per_output_token.observe(per_output_token, exemplar)
 
     def record_error(self, model: str, target_model: str, code: str) -> None:
         """Count the failure of a request that will never be recorded as completed."""

@@ -168,3 +168,11 @@ def test_the_static_document_refers_to_no_other_file_but_secrets() -> None:
     assert "/run/gw/rds" not in document
     assert f"/run/gw/{names.secret_file(CLOSED.cluster_name, 'credential')}" in document
     assert len(POOLS) == 2
+
+
+@pytest.mark.parametrize("tracing", [True, False])
+def test_attempts_are_told_apart_in_traces_where_a_picker_decided(tracing: bool) -> None:
+    found = files(*ENTRIES, tracing=tracing)
+    clusters: Any = found[names.CLUSTERS_FILE]["resources"]
+    telling = {c["name"] for c in clusters if "%UPSTREAM_REQUEST_ATTEMPT_COUNT%" in json.dumps(c)}
+    assert telling == ({CLOSED.cluster_name, OPEN.cluster_name} if tracing else set())

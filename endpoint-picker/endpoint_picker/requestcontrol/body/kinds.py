@@ -59,11 +59,16 @@ def kind_of(path: str) -> BodyKind:
     A path counts as what any server might take it for: with escapes undone, without parameters, dots and slashes that
     change nothing, in lower case.
     """
+    return _KIND_BY_SUFFIX.get(known_path(path), BodyKind.OTHER)
+
+
+def known_path(path: str) -> str:
+    """Return the known suffix by which `kind_of` judges *path*, empty if there is none."""
     bare = _canonical(path)
     for suffix in _LONGEST_FIRST:
         if bare.endswith(suffix):
-            return _KIND_BY_SUFFIX[suffix]
-    return BodyKind.OTHER
+            return suffix
+    return ""
 
 
 def takes_form(path: str) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from endpoint_picker.accesslog.entry import read_entry
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
+from endpoint_picker.domain.trace_context import TraceContext
 from endpoint_picker.domain.usage import Usage
 from endpoint_picker.protos import access_log_pb2 as access_log
 from endpoint_picker.protos import core_pb2 as core
@@ -18,6 +19,7 @@ from endpoint_picker.protos.token_usage_pb2 import TokenUsage
 REQUEST = "inference-gateway.request"
 ATTEMPT = "inference-gateway.attempt"
 OWN = "inferencegateway.dev"
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 def entry(
@@ -496,3 +498,27 @@ def test_prompt_tokens_include_cached_ones(path: str, numbers: dict[str, float],
 @pytest.mark.parametrize("number", [math.nan, math.inf, -1.0, 1e300])
 def test_a_number_that_is_no_count_is_unknown(number: float) -> None:
     assert completed(entry(metadata={"usage-prompt-tokens": number})).usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        pytest.param(f"00-{TRACE}-{SPAN}-01", TraceContext(TRACE, SPAN, 1), id="valid"),
+        pytest.param("garbage", None, id="invalid"),
+        pytest.param("", None, id="absent"),
+    ],
+)
+def test_the_trace_is_the_one_that_was_sent_on(header: str, expected: TraceContext | None) -> None:
+    made = entry(metadata={"trace-origin": "0" * 16})
+    if header:
+        made.request.request_headers["traceparent"] = header
+    assert completed(made).trace == expected
+    assert completed(made).trace_origin == "0" * 16
+    made.common_properties.access_log_type = access_log.UpstreamEnd
+    made.common_properties.start_time.FromMilliseconds(1_700_000_000_500)
+    assert attempt(made).trace == expected
+    assert attempt(made).started_at == pytest.approx(1_700_000_000.5)
+    made.common_properties.access_log_type = access_log.DownstreamPeriodic
+    progress = read_entry(made, REQUEST)
+    assert isinstance(progress, Attempt)
+    assert progress.trace == expected

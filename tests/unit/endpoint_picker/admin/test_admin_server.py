@@ -15,6 +15,7 @@ from endpoint_picker.admin.state import DebugState
 from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.endpoint import EndpointMetrics
 from endpoint_picker.domain.usage import Usage
+from endpoint_picker.telemetry.exposition import Page
 from endpoint_picker.telemetry.metrics import PickerMetrics
 from endpoint_picker.telemetry.observer import PickerObserver
 from inference_resolution.resolved import ObjectKey, Verdict
@@ -38,7 +39,7 @@ async def pages(unused_port: int) -> AsyncIterator[Pages]:
         unused_port,
         access=AdminAccess("127.0.0.1"),
         ready=lambda: found.reason,
-        metrics=lambda: b"a_total 1\n",
+        metrics=lambda accept: Page(f"a_total 1 {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"),
         state=lambda: {"models": ["é"]},
     ):
         yield found
@@ -62,7 +63,7 @@ async def test_the_pages(pages: Pages) -> None:
     assert await get(pages, "/readyz") == (503, "text/plain", "not yet\n")
     pages.reason = ""
     assert await get(pages, "/readyz") == (200, "text/plain", "ok\n")
-    assert await get(pages, "/metrics") == (200, "text/plain", "a_total 1\n")
+    assert await get(pages, "/metrics") == (200, "text/plain", "a_total 1 */*\n")
     status, kind, text = await get(pages, "/debug/state")
     assert (status, kind, json.loads(text)) == (200, "application/json", {"models": ["é"]})
     assert (await get(pages, "/other"))[0] == 404
@@ -104,8 +105,14 @@ async def test_idle_connections_keep_nobody_out(pages: Pages) -> None:
 
 
 async def test_a_taken_address_is_an_error(pages: Pages) -> None:
-    access = AdminAccess("127.0.0.1")
-    second = AdminServer("127.0.0.1", pages.port, access=access, ready=str, metrics=bytes, state=dict)
+    second = AdminServer(
+        "127.0.0.1",
+        pages.port,
+        access=AdminAccess("127.0.0.1"),
+        ready=str,
+        metrics=lambda _: Page(b"", ""),
+        state=dict,
+    )
     with pytest.raises(OSError, match="address"):
         await second.__aenter__()
 

@@ -8,7 +8,7 @@ from ext_proc_messages import FORWARD, request_headers, response_headers
 
 from endpoint_picker.extproc import messages
 from endpoint_picker.protos import core_pb2
-from endpoint_picker.requestcontrol.exchange import Answer
+from endpoint_picker.requestcontrol.exchange import Answer, SpanHeaders
 from envoy_config import names
 from inference_resolution.resolved import HeaderChange
 
@@ -126,3 +126,34 @@ def test_answers_that_have_much_in_common_share_nothing_that_changes() -> None:
     assert "content-length" not in headers
     ours = second.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value.fields
     assert ours[names.CORRELATION_ID].string_value == "c-2"
+
+
+SPAN = SpanHeaders("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b", "-01")
+
+
+@pytest.mark.parametrize("at_headers", [True, False])
+def test_the_trace_goes_on_by_header_and_by_metadata(at_headers: bool) -> None:
+    forward = replace(FORWARD, span=replace(SPAN, origin="00f067aa0ba902b7", drops_state=True))
+    if at_headers:
+        answer = messages.forward_at_headers(forward)
+        mutation = answer.request_headers.response.header_mutation
+    else:
+        answer = messages.forward_at_body(forward, sized=False)
+        mutation = answer.request_body.response.header_mutation
+    sent = {option.header.key: option for option in mutation.set_headers}
+    assert sent["traceparent"].header.raw_value.decode() == f"{SPAN.parent}1-01"
+    assert sent["traceparent"].append_action == core_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    assert list(mutation.remove_headers) == ["tracestate"]
+    ours = answer.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value.fields
+    values = {key: ours[key].string_value for key in (names.TRACE_PARENT, names.TRACE_FLAGS, names.TRACE_ORIGIN)}
+    assert list(values.values()) == [SPAN.parent, "-01", "00f067aa0ba902b7"]
+
+
+@pytest.mark.parametrize("span", [None, SPAN])
+def test_what_is_not_to_change_of_a_trace_does_not(span: SpanHeaders | None) -> None:
+    answer = messages.forward_at_body(replace(FORWARD, span=span), sized=False)
+    mutation = answer.request_body.response.header_mutation
+    assert ("traceparent" in {option.header.key for option in mutation.set_headers}) is (span is not None)
+    assert list(mutation.remove_headers) == []
+    ours = answer.dynamic_metadata.fields[names.METADATA_NAMESPACE].struct_value.fields
+    assert names.TRACE_ORIGIN not in ours

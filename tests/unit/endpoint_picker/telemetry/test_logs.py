@@ -4,12 +4,14 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_picker.domain.completion import CompletedRequest
+from endpoint_picker.domain.trace_context import TraceContext
 from endpoint_picker.domain.usage import Usage
 from endpoint_picker.telemetry.logs import (
     REQUEST_ID,
@@ -247,3 +249,14 @@ def test_set_up_again_replaces_the_former_one(written: Callable[[LogForm], io.St
     logging.getLogger("x").info("once")
     assert first.getvalue() == ""
     assert second.getvalue().endswith(" INFO x once\n")
+
+
+@pytest.mark.parametrize("form", list(LogForm))
+def test_a_request_in_a_trace_names_it(written: Callable[[LogForm], io.StringIO], form: LogForm) -> None:
+    stream = written(form)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    log_completion(replace(COMPLETED, trace=TraceContext(trace, "00f067aa0ba902b7", 0)))
+    log_completion(COMPLETED)
+    first, second = stream.getvalue().splitlines()
+    assert (f"trace_id={trace}" in first) if form is LogForm.TEXT else (json.loads(first)["trace_id"] == trace)
+    assert "trace_id" not in second

@@ -55,6 +55,9 @@ EXPORTED = {
     "inference_gateway_config_rejected",
     "inference_gateway_config_version",
     "inference_gateway_config_last_load_success",
+    "inference_gateway_trace_spans",
+    *(f"process_{name}" for name in ("virtual_memory_bytes", "resident_memory_bytes", "start_time_seconds")),
+    *(f"process_{name}" for name in ("cpu_seconds", "open_fds", "max_fds")),
 }
 
 ADDRESS = "10.0.0.7:8000"
