@@ -1,5 +1,6 @@
 """Headers of a client steer nothing, leave no mark on what servers see, and bring nothing internal back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -198,3 +199,29 @@ async def test_a_client_sets_no_time_limit(site: Site, kind: str) -> None:
     finally:
         server.delay_seconds = 0.0
     assert answer.status == 200
+
+
+async def test_forged_headers_choose_nothing_while_the_picker_is_away(site: Site) -> None:
+    before = site.received
+    addresses = f"127.0.0.1:{site.outside.port}"
+    forged = [
+        *field_lines(["x-gateway-destination-endpoint", "x-gateway-model-name"], addresses),
+        b"x-gateway-cluster: default/anything:v1",
+        b"x-gateway-route: httproute/default/any/0",
+        b"x-envoy-max-retries: 9",
+    ]
+    site.gateway.kill_picker()
+    try:
+        async with asyncio.TaskGroup() as group:
+            sent = {
+                kind: group.create_task(site.send(post(path, [*forged, f"x-mark: away-{kind}".encode()])))
+                for kind, path in PATHS.items()
+            }
+    finally:
+        await site.gateway.start_picker()
+    statuses = {kind: task.result().status for kind, task in sent.items()}
+    assert statuses == {"named": 503, "anything": 503, "fails_open": 200, "web": 200}
+    assert site.received == before + 2
+    for kind in ("fails_open", "web"):
+        server: WireServer = getattr(site, kind)
+        assert set(server.only(f"away-{kind}").headers) <= ARRIVING
