@@ -46,7 +46,7 @@ class AuditReport:
     """What one audit found and did.
 
     Attributes:
-        drift: By endpoint, what the data plane had beyond the ledger, negative if less; differences in time included.
+        drift: By endpoint, what the data plane had beyond the ledger, negative if less; 0 where time explains it.
         adopted: Requests added.
         dropped: Requests taken away.
         corrections: By endpoint, what audits have added so far to the requests placed; 0 left out.
@@ -59,8 +59,8 @@ class AuditReport:
 
     @property
     def agreed(self) -> bool:
-        """Whether there was no difference at all."""
-        return not self.adopted and not self.dropped and not any(self.drift.values())
+        """Whether there was no difference but such as time explains."""
+        return not any(self.drift.values())
 
 
 class RequestMemory(Protocol):
@@ -119,36 +119,43 @@ class InFlightAudit:
         """
         ledger, now, last = self._ledger, self._clock(), self._last
         known = ledger.known()
-        drift = {a: has - known[a].requests for a, has in counts.endpoints.items() if a in known}
         dropped: Mapping[str, int] = {}
         if last is not None and prompt and now - last.answered_at >= _REPORT_SECONDS:
             latest = last.asked_at - _DISPATCH_SECONDS
             dropped = self._drop_lost(last.counts, known, latest)
             self._forget_lost(last.counts, latest)
-        adopted = self._adopt(counts, known, dropped, at_once=last is None)
-        ledger.confirm(drift, now)
+        missing = self._missing(counts, known, dropped)
+        adopted = self._adopt(missing, at_once=last is None)
+        listed = counts.endpoints.keys() & known.keys()
+        ledger.confirm(listed, now)
         self._last = _Sample(counts, self._asked_at, now)
+        drift = {address: missing.get(address, 0) - dropped.get(address, 0) for address in listed}
         return AuditReport(drift, adopted, sum(dropped.values()), ledger.corrections)
 
-    def _adopt(
-        self, counts: DataPlaneCounts, known: Mapping[str, Known], dropped: Mapping[str, int], *, at_once: bool
-    ) -> int:
-        """Add what the data plane has and the ledger had at no moment since it was asked; return how many requests."""
-        adopted = 0
-        lacking: dict[str, int] = {}
+    def _missing(
+        self, counts: DataPlaneCounts, known: Mapping[str, Known], dropped: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Return by endpoint what the data plane has and the ledger had at no moment since it was asked."""
+        missing: dict[str, int] = {}
         for address, has in counts.endpoints.items():
             now = known.get(address)
             if now is None:
                 continue
             before = self._before.get(address, Known(0, 0))
             most = max(now.requests, before.requests + now.begun - before.begun) - dropped.get(address, 0)
-            missing = has - most
-            if missing <= 0:
-                continue
-            certain = missing if at_once else min(missing, self._lacking.get(address, 0))
+            if has > most:
+                missing[address] = has - most
+        return missing
+
+    def _adopt(self, missing: Mapping[str, int], *, at_once: bool) -> int:
+        """Add what is missing, or else what was at the last audit too; return how many requests."""
+        adopted = 0
+        lacking: dict[str, int] = {}
+        for address, found in missing.items():
+            certain = found if at_once else min(found, self._lacking.get(address, 0))
             self._ledger.correct(address, certain)
             adopted += certain
-            lacking[address] = missing - certain
+            lacking[address] = found - certain
         self._lacking = lacking
         return adopted
 

@@ -73,8 +73,8 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
     return (
         GaugeMetricFamily(
             "inference_gateway_ledger_drift_requests",
-            "Requests that Envoy had at an endpoint beyond the ledger at the latest audit, negative if fewer; a few "
-            "come and go under load, because they are not dispatched or not reported yet.",
+            "Requests that the latest audit found at an endpoint beyond the ledger, negative if fewer; what is not "
+            "dispatched or not reported yet does not count.",
             labels=_ENDPOINT,
         ),
         GaugeMetricFamily(

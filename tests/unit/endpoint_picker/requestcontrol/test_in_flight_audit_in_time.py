@@ -171,7 +171,7 @@ class SoundWorld(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_corrected(self) -> None:
-        assert not any(report.adopted or report.dropped for report in self.world.reports)
+        assert all(report.agreed for report in self.world.reports)
         assert not self.world.ledger.corrections
         assert {r.id for r in self.world.running()} <= self.world.pending.keys()
 
