@@ -3,7 +3,7 @@
 import re
 import warnings
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 _UNSUPPORTED_GROUP: Final = re.compile(r"\(\?(?!:|P<[A-Za-z_]\w*>|i\))")
 _UNSUPPORTED_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\(?![dDwWsSbBnrtfva]|x[0-9A-Fa-f]{2}|[!-/:-@\[-`{-~])")
@@ -15,6 +15,16 @@ _MAX_PROGRAM: Final = 2500
 _MAX_REPETITIONS: Final = 2
 _MAX_OPTIONAL: Final = 4
 _MAX_VALUE_CHARACTERS: Final = 2048
+_MAX_TWICE_REPEATED: Final = 1024
+"""The same for a pattern with two repetitions, whose time grows with the square of the value."""
+
+
+class _Shape(NamedTuple):
+    """What the time to match a pattern depends on."""
+
+    problem: str = ""
+    repetitions: int = 0
+    optional: int = 0
 
 
 @lru_cache(maxsize=4096)
@@ -24,8 +34,20 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def fully_matches(pattern: str, value: str) -> bool:
-    """Tell whether *pattern* matches all of *value*; a value of more than 2048 characters never matches."""
-    return len(value) <= _MAX_VALUE_CHARACTERS and compiled(pattern).fullmatch(value) is not None
+    """Tell whether *pattern* matches all of *value*, within some ten milliseconds.
+
+    A value never matches when it has more than 2048 characters, or more than 1024 where the pattern repeats twice;
+    every second optional part or choice halves that.
+    """
+    return len(value) <= _longest_value(pattern) and compiled(pattern).fullmatch(value) is not None
+
+
+@lru_cache(maxsize=4096)
+def _longest_value(pattern: str) -> int:
+    shape = _shape_of(_without_classes(_without_escapes(pattern)))
+    if shape.repetitions < _MAX_REPETITIONS:
+        return _MAX_VALUE_CHARACTERS
+    return _MAX_TWICE_REPEATED >> (shape.optional + 1) // 2
 
 
 def regex_problem(pattern: str) -> str:
@@ -44,7 +66,7 @@ def regex_problem(pattern: str) -> str:
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError, Warning) as exc:
         return f"not a regular expression: {exc}"
-    return _repetition_problem(bare)
+    return _shape_of(bare).problem
 
 
 def _unsupported(pattern: str, unescaped: str, bare: str) -> str:
@@ -69,7 +91,7 @@ def _without_classes(pattern: str) -> str:
     return _CLASS.sub("_", pattern)
 
 
-def _repetition_problem(bare: str) -> str:
+def _shape_of(bare: str) -> _Shape:
     repetitions = optional = 0
     varying, choosing = [False], [False]
     index = 0
@@ -85,7 +107,7 @@ def _repetition_problem(bare: str) -> str:
             optional += choosing.pop()
             after = re.match(r"[*+]|\{\d*,?\d*\}", bare[index + 1 :])
             if after and group_varies:
-                return "a repeated group must not itself repeat or choose"
+                return _Shape("a repeated group must not itself repeat or choose")
             varying[-1] = varying[-1] or group_varies
         elif character == "|":
             varying[-1] = choosing[-1] = True
@@ -96,7 +118,7 @@ def _repetition_problem(bare: str) -> str:
             index += len(repeat[0]) - 1
         index += 1
     if repetitions > _MAX_REPETITIONS:
-        return f"more than {_MAX_REPETITIONS} repetitions of varying length are not supported"
+        return _Shape(f"more than {_MAX_REPETITIONS} repetitions of varying length are not supported")
     if optional > _MAX_OPTIONAL:
-        return f"more than {_MAX_OPTIONAL} optional parts and groups of alternatives are not supported"
-    return ""
+        return _Shape(f"more than {_MAX_OPTIONAL} optional parts and groups of alternatives are not supported")
+    return _Shape("", repetitions, optional)
