@@ -33,8 +33,11 @@ _SAMPLE: Final = re.compile(
     rb"([^ \t\r{}\"]++)"
     rb"(?:[ \t]++[-+0-9.eE]++)?+[ \t]*+(?:#.*+)?\r?+"
 )
-_LABEL: Final = re.compile(rb"([A-Za-z_][A-Za-z0-9_]*+)[ \t]*+=[ \t]*+\"((?:[^\"\\]++|\\.)*+)\"[ \t]*+(?:,|$)")
-_DECIMAL: Final = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+# A name is tried where it begins only: a long one without a value costs one pass, not one for each of its bytes.
+_LABEL: Final = re.compile(
+    rb"(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_]*+)[ \t]*+=[ \t]*+\"((?:[^\"\\]++|\\.)*+)\"[ \t]*+(?:,|$)"
+)
+_DECIMAL: Final = re.compile(rb"[+-]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]{1,4}+)?+")
 _NOT_FINITE: Final = frozenset({b"nan", b"inf", b"infinity"})
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 

@@ -161,7 +161,7 @@ def check(data: bytes) -> None:
     segments = list(_segments(draws))
     received = b"".join(data for data, _ in segments)
     whole, split = _Peer(policy, max_message), _Peer(policy, max_message)
-    with bounded(len(received) * 4):
+    with bounded(len(received) * 4, seconds=2.0):
         whole.play([([data], action) for data, action in segments])
         split.play([(cuts(data, seed), action) for data, action in segments])
     open_calls = [call for call in whole.calls if not call.over]

@@ -29,7 +29,7 @@ _MOST_RESOURCES = 300
 
 def check(data: bytes) -> None:
     """Read, resolve and render one text."""
-    with bounded(len(data)):
+    with bounded(len(data), seconds=2.0):
         parsed = parse_manifests(data, SOURCE)
     lines = data.count(b"\n") + data.count(b"\r") + data.count(b"\xe2\x80") + data.count(b"\xc2\x85") + 2
     for problem in parsed.problems:
@@ -45,7 +45,7 @@ def check(data: bytes) -> None:
     resources = [item.resource for item in parsed.resources]
     assert len(find_duplicates(parsed.resources)) < max(1, len(resources))
     if 0 < len(resources) <= _MOST_RESOURCES:
-        with bounded(len(data) * 10):
+        with bounded(len(data) * 10, seconds=2.0):
             usage = tuple(UsageSource)[len(data) % len(UsageSource)]
             _check_rendering(resolve_standalone(resources, 8080), [LISTENER_NAME], usage)
             gateways = [gateway_target(resource) for resource in resources if isinstance(resource, Gateway)]

@@ -30,8 +30,8 @@ def check(data: bytes) -> None:
     """Read one page; the first byte says what the endpoint claims to be."""
     draws = Draws(data)
     name = draws.pick(NAMES)
-    page = draws.repeated_rest()
-    with bounded(len(page)):
+    page = draws.repeated_rest(most=1 << 17)
+    with bounded(len(page), seconds_per_megabyte=4.0):
         metrics = read_page(page, engine=name, read_at=1.0, in_flight_when_read=2)
     _check_sense(metrics, name)
     # Line ends and a missing last one make no difference.
@@ -142,6 +142,7 @@ _VALUES = (
     "0", "1", "3.0", "0.5", "1.005", "2", "17", "1e3", "-1", "NaN", "+Inf", "-Inf", "9007199254740993", "1e400",
     "1e-9", ".5",
     "5.", "0x1p3", "1_0", "", "1 1700000000000", '1 # {a="b"} 1', "\uff11", "inf", "1e99999", "nan", "-0.0",
+    "1" * 3000 + "x", "0." + "0" * 3000 + "1e", "." * 3000,
 )  # fmt: skip
 _LABELS = (
     "engine", "model_name", "tp_rank", "pid", "request_type", "kv_cache_block_type", "block_size", "num_gpu_blocks",
@@ -151,6 +152,7 @@ _TEXTS = (
     "0", "1", "m", "waiting", "active", "scheduled", "used", "max", "fraction", "tokens_per", "16", "a,b", 'q\\"uote',
     "\\\\",
     "\\n", "}", "{", ",", "é", "", "2024", "1e3", "-1", "a" * 300,
+    "1" * 3000 + "x",
 )  # fmt: skip
 _ALL_NAMES = tuple(name for engine in ENGINES.values() for name in engine.metric_names)
 

@@ -268,7 +268,7 @@ def check(data: bytes) -> None:
     """Play one stream: the first bytes are the setting, each next few bytes a message."""
     draws = Draws(data)
     plane = _DataPlane(draws)
-    with bounded(len(data) * 300):
+    with bounded(len(data) * 300, seconds=2.0):
         for _ in range(200):
             if not draws.left or plane.over:
                 break

@@ -210,6 +210,30 @@ def test_large_page_is_read_in_bounded_time() -> None:
     assert (time.process_time() - before) / 5 < 0.02
 
 
+HOSTILE_BYTES = 200_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("vllm:num_requests_waiting " + "1" * HOSTILE_BYTES + "x", id="digits-that-end-in-a-letter"),
+        pytest.param('vllm:cache_config_info{block_size="' + "1" * HOSTILE_BYTES + 'x"} 1', id="digits-in-a-label"),
+        pytest.param(("vllm:num_requests_waiting{" + "a" * 60_000 + "} 1\n") * 4, id="names-without-values"),
+        pytest.param("vllm:num_requests_waiting{" + "a= " * HOSTILE_BYTES + "} 1", id="names-with-half-a-value"),
+        pytest.param("vllm:num_requests_waiting{" + '""' * HOSTILE_BYTES + "} 1", id="quotes"),
+        pytest.param("vllm:num_requests_waiting{" + 'a="' * HOSTILE_BYTES, id="quotes-that-never-end"),
+        pytest.param("vllm:num_requests_waiting " + " " * HOSTILE_BYTES + "x y z", id="spaces"),
+        pytest.param("vllm:num_requests_waiting 1 " + "1" * HOSTILE_BYTES + "x", id="a-timestamp-of-digits"),
+        pytest.param("\n" * HOSTILE_BYTES + "vllm:", id="line-ends"),
+    ],
+)
+def test_no_page_takes_time_out_of_proportion_to_its_size(line: str) -> None:
+    before = time.process_time()
+    for engine in ("", "vllm"):
+        read(line, engine)
+    assert time.process_time() - before < 2  # milliseconds, unless time grows with the square of the size
+
+
 def plausible(metrics: EndpointMetrics) -> bool:
     counts = (metrics.waiting_queue_size, metrics.running_requests, metrics.kv_block_size, metrics.kv_blocks)
     usage = metrics.kv_cache_utilization
