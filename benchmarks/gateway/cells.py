@@ -25,7 +25,7 @@ _SHORT, _LONG = 16, 512
 def expected_seconds(plan: Plan) -> float:
     """Return about how long `measure` takes."""
     cells = len(plan.workloads) * len(plan.concurrency)
-    return 5 + cells * (1.5 + plan.passes * (1.0 + 3.1 * plan.seconds)) + plan.passes * (2 * plan.seconds + 4)
+    return 5 + cells * (1.5 + plan.passes * (1.0 + 2.8 * plan.seconds)) + plan.passes * (2 * plan.seconds + 4)
 
 
 async def measure(plan: Plan, progress: Progress) -> Figures:
@@ -51,7 +51,8 @@ def bars(figures: Figures) -> list[Bar]:
 
 def tables(figures: Figures) -> list[Table]:
     """Return CPU, latency and background as tables."""
-    return [cpu_table(figures), _length_table(figures), latency_table(figures), background_table(figures)]
+    found = [cpu_table(figures), _length_table(figures), latency_table(figures), background_table(figures)]
+    return [table for table in found if table.rows]
 
 
 def _length_table(figures: Figures) -> Table:

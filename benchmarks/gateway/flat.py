@@ -24,7 +24,7 @@ LIMIT: Final = 1.15
 
 _SHARE: Final = 0.5
 _CLIENTS: Final = 64
-_WORKLOADS: Final = ("stream16-2k", "stream128-2k", "stream512-2k")
+_WORKLOADS: Final = ("stream16-2k", "stream512-2k")
 _ARMS: Final = (CONSTANT, RARE_PAGES, GATEWAY)
 _TIMES_AS_LONG: Final = 2
 """Passes are longer than those of other parts: few requests come per second."""
@@ -37,7 +37,7 @@ def expected_seconds(plan: Plan) -> float:
 
 
 async def measure(plan: Plan, progress: Progress) -> Figures:
-    """Measure all lengths at half of the rate that the longest allow."""
+    """Measure both lengths at half of the rate that the longest allow."""
     async with (
         open_stage(plan.envoy) as stage,
         open_arms(stage, plan.endpoints, gap_ms=plan.gap_ms, names=_ARMS) as arms,
@@ -52,7 +52,7 @@ async def measure(plan: Plan, progress: Progress) -> Figures:
 
 def bars(figures: Figures) -> list[Bar]:
     """Return the bar on the cost of long streams."""
-    short, *_, long = figures.loads
+    short, long = figures.loads
     ratio = {arm: net_ratio(long, short, arm, figures.background) for arm in _ARMS}
     name = f"picker, 512 events by 16, 2 KB, both at {long.rate:.0f}/s"
     basis = f"net, rare pages; usual pages: {ratio[GATEWAY].text()}; constant picker: {ratio[CONSTANT].text()}"

@@ -94,21 +94,21 @@ def cpu_plot(figures: LoadFigures) -> str:
     def estimate(load: Load, arm: str) -> Estimate:
         return Estimate.of([value * 1000 for value in load.net(arm, PICKER, background)])
 
-    panel_width, panel_height = 250, 170
+    panel_width, panel_height, arms = 250, 170, (CONSTANT, GATEWAY)
     parts = _legend(60, 24, {_COLOURS[GATEWAY]: "gateway, all logic on", _COLOURS[CONSTANT]: "constant picker"})
     for (row, size), (column, count) in product(enumerate(sizes), enumerate(counts)):
         here = [(at, loads[size, count, number]) for at, number in enumerate(events) if (size, count, number) in loads]
-        # One long interval must not flatten all bars; what is cut off is in the table.
-        medians = [estimate(load, arm).median for _, load in here for arm in (CONSTANT, GATEWAY)]
-        frame = _Frame(
-            60 + column * (panel_width + 50), 70 + row * (panel_height + 75), panel_width, panel_height,
-            _round_up(1.3 * max(medians, default=0.0)),
-        )  # fmt: skip
+        # One scale per row; and one long interval must not flatten all bars: what is cut off is in the table.
+        medians = [
+            estimate(load, arm).median for load in figures.loads if load.workload.prompt_bytes == size for arm in arms
+        ]
+        left, upper = 60 + column * (panel_width + 50), 70 + row * (panel_height + 75)
+        frame = _Frame(left, upper, panel_width, panel_height, _round_up(1.2 * max(medians, default=0.0)))
         clients = f"{count} client{'s' if count > 1 else ''}"
         parts += frame.axes(f"{size // 1024} KB prompt, {clients}")
         step = panel_width / max(1, len(events))
         for at, load in here:
-            for place, arm in enumerate((CONSTANT, GATEWAY)):
+            for place, arm in enumerate(arms):
                 x = frame.x + step * (at + 0.2 + 0.3 * place)
                 parts += _bar(frame, x, step * 0.28, estimate(load, arm), _COLOURS[arm])
             name = f"{load.workload.events}" if load.workload.events else "JSON"

@@ -131,7 +131,13 @@ def _changed(options: Mapping[str, Any]) -> str:
         for name, value in usual.items()
         if options.get(name) not in (None, "None", value)
     ]
-    return "".join([" --quick" if options.get("quick") else "", *found])
+    chosen = [f" --{name} {value}" for name in ("workload", "concurrency") for value in _listed(options.get(name))]
+    return "".join([" --quick" if options.get("quick") else "", *chosen, *found])
+
+
+def _listed(value: object) -> list[object]:
+    """Return a repeatable option's values; one that was not given is written as text."""
+    return value if isinstance(value, list) else []
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ Figures = LoadFigures
 
 _SHARE: Final = 0.3
 _CLIENTS: Final = 64
-_WORKLOADS: Final = ("json-2k", "stream16-2k", "stream16-100k")
+_WORKLOADS: Final = ("json-2k", "stream16-2k")
 
 
 def expected_seconds(plan: Plan) -> float:
