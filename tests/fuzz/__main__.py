@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             target.check(options.input.read_bytes())
         print(f"{options.input}: nothing fails")
         return 0
-    guided = not options.unguided and importlib.util.find_spec("atheris") is not None
-    print(
-        "guided by coverage (atheris)" if guided else "random inputs, not guided by coverage (atheris is not installed)"
-    )
+    installed = importlib.util.find_spec("atheris") is not None
+    guided = installed and not options.unguided
+    why = "atheris is not installed" if not installed else "as asked for"
+    print("guided by coverage (atheris)" if guided else f"random inputs, not guided by coverage ({why})")
     run = _run_guided if guided else _run_random
     results = run(chosen, options.seconds, options.jobs)
     for name, result in results.items():
