@@ -55,7 +55,7 @@ def test_gateway_measures_all_arms_and_what_they_use_without_requests(tmp_path: 
     assert "picker by constant picker, stream16-2k c=2" in said
     page = (tmp_path / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert "picker by constant picker, stream16-2k c=2" in page
-    assert "--parts cells --passes 1 --seconds 0.2 --endpoints 2" in page
+    assert f"python -m benchmarks gateway {' '.join(options)}" in page
     (tmp_path / "docs" / "benchmarks.md").unlink()
     run_benchmark("report", str(output), "--to", str(tmp_path / "docs"))
     assert (tmp_path / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page
