@@ -340,6 +340,37 @@ class TestFaults:
                     await receive(response, received, seconds=0.2)
             assert received.count(b'"delta":{"content":') == 2
 
+    async def test_a_dying_engine_takes_all_its_requests_along_and_the_server_after_a_while(self) -> None:
+        async with running(**SLOW_PREFILL) as (server, client):
+
+            async def stream() -> tuple[int, bytes]:
+                async with client.post(CHAT, json=chat("x" * 4000, stream=True)) as response:
+                    return response.status, await response.read()
+
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(stream())
+                whole = group.create_task(post(client, chat("y" * 4000)))
+                await until(lambda: server.state.statistics.in_flight == 2)
+                await server.set_faults([Fault(FaultKind.ENGINE_DEATH, seconds=0.3)])
+                last = group.create_task(stream())
+            for status, body in (first.result(), last.result()):
+                assert status == 200  # the headers had gone before
+                assert body.startswith(b'data: {"error":')
+                assert b'"code":500' in body
+                assert body.endswith(b"data: [DONE]\n\n")
+            assert whole.result() == 500
+            assert await post(client, chat()) == 500
+            async with client.get("/health") as health, client.get("/metrics") as page:
+                assert (health.status, page.status) == (503, 200)
+            with pytest.raises(RuntimeError, match="stopped"):
+                await until(lambda: not server.state)
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await post(client, chat())
+            await server.set_faults(())
+            await server.start()
+            async with aiohttp.ClientSession(server.url) as another:  # without connections to the life before
+                assert await post(another, chat()) == 200
+
     @pytest.mark.parametrize("kind", [FaultKind.SLOW_FIRST_TOKEN, FaultKind.LATE_END])
     async def test_delays(self, kind: FaultKind) -> None:
         async with running() as (server, client):

@@ -38,8 +38,8 @@ class CatalogueHandlers:
         self._state = state
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Answer ``GET /health``: empty and 200."""
-        return web.Response()
+        """Answer ``GET /health``: empty and 200, or 503 when the engine has died."""
+        return web.Response(status=503 if self._state.dead else 200)
 
     async def version(self, _request: web.Request) -> web.Response:
         """Answer ``GET /version``."""

@@ -27,6 +27,9 @@ class FaultKind(StrEnum):
     """Headers are sent, then the connection is reset, `seconds` later."""
     CUT_STREAM = "cut-stream"
     """The connection is reset after `tokens` tokens."""
+    ENGINE_DEATH = "engine-death"
+    """The engine dies in a prefill, as for lack of memory: streams get an error event, all else 500 from then on, and
+    `seconds` later the server stops until it is started again."""
     LATE_END = "late-end"
     """The end of the body comes `seconds` after its last event."""
     MANY_HEADERS = "many-headers"
@@ -42,7 +45,12 @@ class FaultKind(StrEnum):
 
 
 _DEFAULT_SECONDS: Final[Mapping[FaultKind, float]] = MappingProxyType(
-    {FaultKind.SLOW_FIRST_TOKEN: 1.0, FaultKind.LATE_END: 0.02, FaultKind.METRICS_SLOW: 5.0}
+    {
+        FaultKind.SLOW_FIRST_TOKEN: 1.0,
+        FaultKind.ENGINE_DEATH: 5.0,  # as often as vLLM looks whether its engine lives
+        FaultKind.LATE_END: 0.02,
+        FaultKind.METRICS_SLOW: 5.0,
+    }
 )
 _DEFAULT_SIZE: Final[Mapping[FaultKind, int]] = MappingProxyType(
     {FaultKind.MANY_HEADERS: 10_000, FaultKind.METRICS_HUGE: 64 * 1024 * 1024}

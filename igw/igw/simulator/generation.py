@@ -28,10 +28,13 @@ _GENERATION_FAULTS: Final = (
     FaultKind.STALL_STREAM,
     FaultKind.RESET_PREFILL,
     FaultKind.CUT_STREAM,
+    FaultKind.ENGINE_DEATH,
     FaultKind.LATE_END,
     FaultKind.MANY_HEADERS,
 )
 _STALL_SECONDS: Final = 3600.0
+_DEATH_SECONDS: Final = 0.005
+"""How far into a prefill the engine dies."""
 _STATUS_KINDS: Final = {429: "TooManyRequests", 500: "InternalServerError", 503: "ServiceUnavailable"}
 
 
@@ -118,6 +121,8 @@ class GenerationHandlers:
     async def _open(self, work: list[ChoiceRequest]) -> Generation:
         """Put sequences into the queue after the time a server needs to look at a request."""
         settings = self._state.settings
+        if self._state.dead:
+            raise self._stopped()
         if overhead := settings.preset.request_overhead_seconds / settings.time_scale:
             await asyncio.sleep(overhead)
         try:
@@ -129,7 +134,20 @@ class GenerationHandlers:
         except SequenceTooLongError as error:
             raise ApiError(400, "BadRequestError", str(error), "input_tokens") from error
         except EngineStoppedError as error:
-            raise ApiError(503, "ServiceUnavailable", "The server is shutting down.") from error
+            raise self._stopped() from error
+
+    def _stopped(self) -> ApiError:
+        """Return what a server without an engine says."""
+        if self._state.dead:
+            message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+            return ApiError(500, "InternalServerError", message)
+        return ApiError(503, "ServiceUnavailable", "The server is shutting down.")
+
+    async def _die(self, strikes: Strikes) -> None:
+        """Let the engine die in the middle of the prefill that has begun, if that is to happen."""
+        if fault := strikes.get(FaultKind.ENGINE_DEATH):
+            await asyncio.sleep(_DEATH_SECONDS)
+            self._state.die(fault.delay_seconds)
 
     async def _collect(self, request: web.Request, work: list[ChoiceRequest], strikes: Strikes) -> Generation:
         """Run sequences to their end, nothing being sent meanwhile."""
@@ -142,10 +160,11 @@ class GenerationHandlers:
             await asyncio.sleep(fault.delay_seconds)
         generation = await self._open(work)
         try:
+            await self._die(strikes)
             while not generation.done:
                 await generation.tokens()
         except EngineStoppedError as error:
-            raise ApiError(503, "ServiceUnavailable", "The server is shutting down.") from error
+            raise self._stopped() from error
         finally:
             generation.close()
         return generation
@@ -176,13 +195,14 @@ class GenerationHandlers:
             if generation is None:
                 await self._meet_prefill_fault(request, strikes)
                 generation = await self._open(work)
+            await self._die(strikes)
             await self._pump(request, response, writer, generation, strikes)
             writer.usage.cached_tokens = _cached(generation, n)
             await response.write(writer.final_events())
         except (ApiError, EngineStoppedError) as error:
             if generation is None and not unsubmitted:
                 raise
-            failure = error if isinstance(error, ApiError) else ApiError(500, "InternalServerError", "EngineCore died.")
+            failure = error if isinstance(error, ApiError) else self._stopped()
             await response.write(b"data: " + dump(failure.body()) + b"\n\ndata: [DONE]\n\n")
         finally:
             if generation is not None:

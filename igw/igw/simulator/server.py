@@ -55,6 +55,7 @@ class SimulatedServer:
         self._scope = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
         self._reopening: asyncio.Task[None] | None = None
+        self._dying: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
         if self.settings.tls_certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -108,6 +109,7 @@ class SimulatedServer:
         if self._reserved is None:
             self._reserved = bound_socket(self.settings.host, self.settings.port)
         state = ServerState(self.settings, self._faults)
+        state.died = self._stop_later
         runner = web.AppRunner(
             self._application(state),
             handle_signals=False,
@@ -159,6 +161,8 @@ class SimulatedServer:
     async def _leave(self) -> None:
         """End everything that the ``async with`` block owns."""
         await self.stop()
+        for task in self._dying:
+            task.cancel()
         await self._scope.aclose()
         self._tasks = None
         if self._reserved is not None:
@@ -199,6 +203,19 @@ class SimulatedServer:
             await self._listen()
         except OSError:
             logger.exception("the port was taken while connections were refused")
+
+    def _stop_later(self, seconds: float) -> None:
+        """End this life of the server in some seconds, unless another one has begun by then."""
+        state, tasks = self._state, self._tasks
+
+        async def stop() -> None:
+            await asyncio.sleep(seconds)
+            if self._state is state:
+                await self.stop()
+
+        if tasks is not None:
+            self._dying.add(task := tasks.create_task(stop()))
+            task.add_done_callback(self._dying.discard)
 
     def _close_listener(self) -> None:
         self._cancel_reopening()

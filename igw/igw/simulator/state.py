@@ -1,6 +1,7 @@
 """Everything a simulated server's handlers share: one life of one server process."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from igw.simulator.api_bodies import ApiError
@@ -22,6 +23,8 @@ class ServerState:
         faults: Which faults it has; replaced by the control handler.
         adapters: Paths of registered LoRA adapters by name; written by the adapter handlers.
         started_seconds: Unix time of the start.
+        dead: Whether the engine has died, although the server goes on answering.
+        died: Told when it dies, with the seconds that the server goes on for; set by the server.
     """
 
     settings: SimulatorSettings
@@ -30,11 +33,20 @@ class ServerState:
     engine: RealTimeEngine = field(init=False)
     adapters: dict[str, str] = field(init=False)
     started_seconds: float = field(default_factory=time.time)
+    dead: bool = False
+    died: Callable[[float], None] = lambda _seconds: None
 
     def __post_init__(self) -> None:
         engine = Engine(self.settings.engine_sizes, self.settings.preset.timing)
         self.engine = RealTimeEngine(engine, self.statistics, time_scale=self.settings.time_scale)
         self.adapters = {name: f"/adapters/{name}" for name in self.settings.adapters}
+
+    def die(self, seconds: float) -> None:
+        """Let the engine die; the server goes on for some seconds."""
+        if not self.dead:
+            self.dead = True
+            self.engine.stop()
+            self.died(seconds)
 
     @property
     def base_model(self) -> str:
