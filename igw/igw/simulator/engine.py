@@ -179,6 +179,9 @@ class Engine:
             raise RuntimeError(msg)
         plan: dict[SequenceState, int] = {}
         budget, preempted = self._schedule_running(plan)
+        while preempted and not plan:
+            # only places were lost: the original takes an empty step then, which would look idle here
+            budget, preempted = self._schedule_running(plan)
         load_seconds = 0.0 if preempted else self._schedule_waiting(plan, budget)
         if not plan:
             return None

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from igw.simulator.admission_errors import QueueFullError, SequenceTooLongError
@@ -339,6 +339,15 @@ class Interleaving:
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    actions=[
+        *[("submit", 1, 0, 0, None, 0), ("submit", 34, 8, 1, None, 0), ("start",)],
+        *[("submit", 1, 0, 0, None, 0)] * 5,
+        *[("submit", 33, 6, 0, None, -1), ("submit", 37, 6, 0, None, -1)],
+    ],
+    num_blocks=25,
+    by_priority=True,
+)
 @given(
     actions=st.lists(ACTIONS, max_size=50),
     num_blocks=st.integers(min_value=18, max_value=40),
