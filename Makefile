@@ -60,8 +60,8 @@ bench: $(STAMP) ## benchmarks; ARGS chooses one, see benchmarks/README.md
 	@echo "==> benchmarks"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(STAMP) ## half an hour of mixed load with random faults; ARGS="--minutes 2"
-	@echo "==> soak"
+soak: $(STAMP) ## half an hour of mixed load and random faults; ARGS="--minutes 2" for less
+	@echo "==> soak $(ARGS)"
 	@$(BIN)/python -m benchmarks soak $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/ again

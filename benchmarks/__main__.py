@@ -16,7 +16,7 @@ _BENCHMARKS: Final = {
     "trace": (trace_replay, "a real trace through the gateway and through plain round robin"),
     "gateway": (gateway_command, "what the gateway costs: CPU, latency, scraping, memory, throughput"),
     "report": (gateway_report, "the page about the gateway's costs, from the files of runs"),
-    "soak": (soak_command, "half an hour of mixed load with random faults"),
+    "soak": (soak_command, "mixed load and random faults: nothing may be lost, nothing may grow"),
     "profile": (picker_profile, "where the picker's CPU time goes"),
 }
 

@@ -1,1 +1,1 @@
-"""Half an hour of mixed load with random faults; run as ``python -m benchmarks soak``."""
+"""The soak: a mixed load and random faults for half an hour, and what clients lose and processes grow by meanwhile."""

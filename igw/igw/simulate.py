@@ -27,6 +27,9 @@ def simulate(  # noqa: PLR0913 - the options of a command
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="First port; 0 takes any free ones.")] = 8000,
     count: Annotated[int, typer.Option(min=1, max=64, help="Servers, on consecutive ports.")] = 1,
+    name: Annotated[
+        str, typer.Option(help="Answers say x-simulated-server: NAME-0, and so on for further servers.")
+    ] = "simulated",
     model: Annotated[
         list[str] | None, typer.Option(help="Name the base model is served under; repeat for aliases.")
     ] = None,
@@ -75,6 +78,7 @@ def simulate(  # noqa: PLR0913 - the options of a command
                 priority_scheduling=priority_scheduling,
             )
             settings = SimulatorSettings(
+                name=name,
                 host=host,
                 models=tuple(model or ("simulated-model",)),
                 adapters=tuple(lora or ()),
@@ -111,7 +115,7 @@ def _each(settings: SimulatorSettings, port: int, count: int) -> list[SimulatorS
     return [
         replace(
             settings,
-            name=f"simulated-{index}",
+            name=f"{settings.name}-{index}",
             port=port + index if port else 0,
             faults=replace(settings.faults, seed=index),
         )
