@@ -139,7 +139,7 @@ async def _both_killed(strike: Strike) -> None:
 
 
 async def _all_suspended(strike: Strike) -> None:
-    """Stop the gateway as a whole, as a suspended machine does, and let it go on."""
+    """Stop the gateway as a whole and let it go on; what was silent for longer than its pool allows is cut."""
     pids = strike.site.pids()
     stopped = [pids[name] for name in ("igw up", "picker", "envoy")]
     for pid in stopped:
@@ -279,7 +279,7 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "envoy stopped": (2, GATEWAY, _envoy_stopped),
     "envoy paused": (2, NOTHING, _envoy_paused),
     "picker and envoy killed": (2, GATEWAY, _both_killed),
-    "gateway suspended": (1, NOTHING, _all_suspended),
+    "gateway suspended": (1, GATEWAY, _all_suspended),
     "server killed": (3, SERVER, _server_killed),
     "server paused": (3, SERVER, _server_paused),
     "server answers 503": (2, NOTHING, _with_fault("status", code=503)),

@@ -43,6 +43,7 @@ from endpoint_picker.requestcontrol.body.parsed import BodyLimits
 from endpoint_picker.requestcontrol.director import Director, DirectorSettings
 from endpoint_picker.requestcontrol.ledger import InFlightLedger
 from endpoint_picker.requestcontrol.routing import Routing
+from endpoint_picker.requestcontrol.sweeper import Sweeper
 from endpoint_picker.requestcontrol.traced_director import TracedDirector
 from endpoint_picker.scheduling.assembly import assemble_scheduler
 from endpoint_picker.scheduling.producers.prefix_index import PrefixIndex
@@ -313,9 +314,15 @@ class Picker:
         return DataPlaneServers(self._settings, processor=processor, access_log=access_log, health=self._health)
 
     async def _sweep(self) -> None:
+        sweeper = Sweeper(
+            self._director.sweep,
+            clock=time.monotonic,
+            interval_seconds=_SWEEP_SECONDS,
+            report_seconds=names.PROGRESS_SECONDS,
+        )
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self._director.sweep()
+            sweeper.tick()
             if self._traces is not None:
                 self._traces.tracer.sweep()
 

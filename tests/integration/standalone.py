@@ -92,6 +92,8 @@ class StandaloneGateway:
         self.folder = Path(tempfile.mkdtemp(prefix="igw-t-", dir="/tmp"))
         self._arguments = arguments
         self.environment = dict(environment or {})
+        self.envoy_environment: dict[str, str] = {}
+        self.picker_program: tuple[str, ...] = (sys.executable, "-m", "endpoint_picker")
         self._reserved = [_reserve(), _reserve()]
         self.port, self.admin_port = (int(entry.getsockname()[1]) for entry in self._reserved)
         self.base_url = f"http://127.0.0.1:{self.port}"
@@ -150,8 +152,8 @@ class StandaloneGateway:
         """Start the picker and wait until it decides requests; *arguments* are added to those of the gateway."""
         self._spawn(
             "picker",
-            *("/usr/bin/env", *(f"{name}={value}" for name, value in self.environment.items())),
-            *(sys.executable, "-m", "endpoint_picker", "-f", str(self.folder / "manifests")),
+            *_with(self.environment),
+            *(*self.picker_program, "-f", str(self.folder / "manifests")),
             *("--envoy-dir", str(self.folder), "--listen", f"127.0.0.1:{self.port}"),
             *("--admin", f"127.0.0.1:{self.admin_port}", "--log-format", "json"),
             *self._arguments,
@@ -162,7 +164,8 @@ class StandaloneGateway:
     async def start_envoy(self) -> None:
         """Start Envoy and wait until it listens."""
         (self.folder / names.ADMIN_SOCKET).unlink(missing_ok=True)
-        self._spawn("envoy", str(find_envoy(None)), "-c", str(self.folder / names.BOOTSTRAP_FILE), *_ENVOY_OPTIONS)
+        program = (*_with(self.envoy_environment), str(find_envoy(None)))
+        self._spawn("envoy", *program, "-c", str(self.folder / names.BOOTSTRAP_FILE), *_ENVOY_OPTIONS)
         await eventually(self._envoy_is_ready, seconds=_START_SECONDS, what="Envoy did not become ready")
 
     async def _picker_is_ready(self) -> bool:
@@ -194,6 +197,10 @@ class StandaloneGateway:
     def continue_picker(self) -> None:
         os.kill(self._processes["picker"].pid, signal.SIGCONT)
 
+    def pid(self, name: str) -> int:
+        """Process id of the ``picker`` or ``envoy``."""
+        return self._processes[name].pid
+
     async def restart_picker(self, *arguments: str) -> None:
         self._kill("picker")
         await self.start_picker(*arguments)
@@ -207,6 +214,13 @@ class StandaloneGateway:
         except subprocess.TimeoutExpired as error:
             process.kill()
             raise TimeoutError from error
+
+    def stop_envoy(self) -> None:
+        """Make Envoy hang; `continue_envoy` ends that."""
+        os.kill(self._processes["envoy"].pid, signal.SIGSTOP)
+
+    def continue_envoy(self) -> None:
+        os.kill(self._processes["envoy"].pid, signal.SIGCONT)
 
     def kill_envoy(self) -> None:
         self._kill("envoy")
@@ -343,6 +357,11 @@ class StandaloneGateway:
 async def _read(request: Any) -> Reply:
     async with request as response:
         return Reply(response.status, response.headers, await response.read())
+
+
+def _with(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The beginning of a command that runs in this environment."""
+    return ("/usr/bin/env", *(f"{name}={value}" for name, value in environment.items())) if environment else ()
 
 
 def free_port() -> int:
