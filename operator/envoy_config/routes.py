@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from envoy_config import names
+from envoy_config.control_paths import names_control_path, on_control_paths
 from envoy_config.fields import Json, duration, typed
 from envoy_config.picker_service import picker_service
 from envoy_config.refused_requests import refused_requests, without_picker
@@ -284,11 +285,11 @@ class RouteTable:
 
     def _client_facing_routes(self, host: VirtualHost) -> Iterator[Json]:
         for entry in host.entries:
-            yield {
-                "name": entry.name,
-                "match": _render_match(entry.match),
-                **self._client_facing_action(host, entry),
-            }
+            match = _render_match(entry.match)
+            if self._closes_control_paths(host, entry):
+                refusal = self._refusal(names.NO_DECISION_CLUSTER, "SERVICE_UNAVAILABLE")
+                yield {"name": entry.name, "match": on_control_paths(match), **refusal}
+            yield {"name": entry.name, "match": match, **self._client_facing_action(host, entry)}
 
     def _client_facing_action(self, host: VirtualHost, entry: RouteEntry) -> Json:
         rule = entry.rule
@@ -322,6 +323,11 @@ class RouteTable:
                 keys.update(other.rule.pools)
         modes = {self._pools[key].failure_mode for key in keys if key in self._pools}
         return modes == {FailureMode.FAIL_OPEN} and (entry.models is None or len(keys) == 1)
+
+    def _closes_control_paths(self, host: VirtualHost, entry: RouteEntry) -> bool:
+        """Return whether control paths need a route of their own: this one would serve them without a picker."""
+        leads_on = entry.rule.picked and any(backend.weight > 0 for backend in entry.rule.backends)
+        return leads_on and self._fails_open(host, entry) and not names_control_path(entry.match)
 
     def _refusal(self, cluster: str, code: str) -> Json:
         """Return an action that answers with *code*: it leads to a cluster that does not exist.

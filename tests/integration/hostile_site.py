@@ -99,6 +99,7 @@ def _documents(site: dict[str, WireServer]) -> list[Document]:
         *pool_with("fails-open", [site["fails_open"].port], failure_mode="FailOpen"),
         *service("web", [site["web"].port]),
         http_route("any", rule("/any", to_pool("anything")), rule("/named", to_pool("named"))),
+        http_route("control", rule("/any/is_sleeping", to_pool("anything"))),
         http_route("open", rule("/open", to_pool("fails-open"))),
         http_route("web", rule("/web", to_service("web"))),
         http_route("host", rule("/", to_pool("anything")), hostnames=["host.example"]),

@@ -201,7 +201,7 @@ async def test_a_client_sets_no_time_limit(site: Site, kind: str) -> None:
     assert answer.status == 200
 
 
-async def test_forged_headers_choose_nothing_while_the_picker_is_away(site: Site) -> None:
+async def test_headers_and_paths_lead_nowhere_else_while_the_picker_is_away(site: Site) -> None:
     before = site.received
     addresses = f"127.0.0.1:{site.outside.port}"
     forged = [
@@ -215,12 +215,12 @@ async def test_forged_headers_choose_nothing_while_the_picker_is_away(site: Site
         async with asyncio.TaskGroup() as group:
             sent = {
                 kind: group.create_task(site.send(post(path, [*forged, f"x-mark: away-{kind}".encode()])))
-                for kind, path in PATHS.items()
+                for kind, path in {**PATHS, "control": "/open/sleep"}.items()
             }
     finally:
         await site.gateway.start_picker()
     statuses = {kind: task.result().status for kind, task in sent.items()}
-    assert statuses == {"named": 503, "anything": 503, "fails_open": 200, "web": 200}
+    assert statuses == {"named": 503, "anything": 503, "fails_open": 200, "web": 200, "control": 503}
     assert site.received == before + 2
     for kind in ("fails_open", "web"):
         server: WireServer = getattr(site, kind)

@@ -11,7 +11,7 @@ from endpoint_picker.domain.completion import Attempt, CompletedRequest
 from endpoint_picker.domain.errors import EndpointPickerError, InvalidRequest, NoReadyEndpoints, RouteNotFound
 from endpoint_picker.domain.request import InferenceRequest, SchedulingDecision
 from endpoint_picker.domain.usage import Usage
-from endpoint_picker.requestcontrol.body.kinds import BodyKind
+from endpoint_picker.requestcontrol.body.kinds import BodyKind, canonical_path
 from endpoint_picker.requestcontrol.body.parsed import BodyLimits, ParsedBody
 from endpoint_picker.requestcontrol.body.reading import read_body
 from endpoint_picker.requestcontrol.body.rewriting import rewrite
@@ -23,6 +23,7 @@ from endpoint_picker.requestcontrol.ports import Clock, EndpointSource, Observer
 from endpoint_picker.requestcontrol.request_ids import safe_request_id
 from endpoint_picker.requestcontrol.routing import ModelChoice, Routing
 from envoy_config import names
+from envoy_config.control_paths import is_control_path, names_control_path
 from inference_resolution.resolved import ResolvedBackend, ResolvedPool, RouteEntry, ServiceKey
 
 LARGE_BODY_BYTES = 1024 * 1024
@@ -225,6 +226,7 @@ class Director:
 
     def _to_pool(self, draft: _Draft, entry: RouteEntry, backend: ResolvedBackend, pool: ResolvedPool) -> Forward:
         pending = draft.pending
+        self._keep_off_control_paths(draft, entry)
         if draft.parsed is not None and draft.parsed.unreadable and (pool.models or pool.rewrites):
             # the model server might read the name of a model that may not be asked for here
             raise InvalidRequest(draft.parsed.unreadable)
@@ -258,6 +260,13 @@ class Director:
             strip_usage=strip,
             decision=decision,
         )
+
+    @staticmethod
+    def _keep_off_control_paths(draft: _Draft, entry: RouteEntry) -> None:
+        """Refuse a request that would control or inspect a model server, unless its route names the path."""
+        known = draft.parsed is not None and draft.parsed.kind is not BodyKind.OTHER
+        if not known and is_control_path(canonical_path(draft.head.path)) and not names_control_path(entry.match):
+            raise _no_route(draft.head)
 
     @staticmethod
     def _inference_request(draft: _Draft, pool: ResolvedPool, choice: ModelChoice) -> InferenceRequest:

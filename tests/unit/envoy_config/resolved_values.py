@@ -72,7 +72,8 @@ def routes(*entries: RouteEntry, **changed: Any) -> list[Any]:
 
 
 def client_facing(given: RouteEntry, **changed: Any) -> Any:
-    return next(route for route in routes(given, **changed) if route["name"] == given.name)
+    """Return the route for all paths; one for control paths may come before it under the same name."""
+    return [route for route in routes(given, **changed) if route["name"] == given.name][-1]
 
 
 def picked(given: RouteEntry, **changed: Any) -> Any:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from resolved_values import CLOSED, OPEN, SERVICE, client_facing, entry, picked, routes, rule, virtual_host
 
+from endpoint_picker.requestcontrol.body.kinds import canonical_path
 from envoy_config import names
+from envoy_config.control_paths import CONTROL_PATHS, is_control_path
 from envoy_config.settings import UsageSource
 from inference_resolution.resolved import (
     HeaderChange,
@@ -192,6 +194,47 @@ def test_a_host_that_is_none_or_more_than_one_is_refused(authority: str, refused
     assert match[0]["invert_match"] is True
     pattern = match[0]["string_match"]["safe_regex"]["regex"]
     assert (re.fullmatch(pattern, authority) is None) == refused
+
+
+def test_control_paths_do_not_fail_open() -> None:
+    given = entry(rule(OPEN), RouteMatch(path="/v1", headers=(ValueMatch("x", "1"),)))
+    closed, opened = (route for route in routes(given) if route["name"] == given.name)
+    assert closed["route"]["cluster"] == names.NO_DECISION_CLUSTER
+    assert opened["route"]["weighted_clusters"]
+    own_match, control = closed["match"].pop("headers")
+    assert {**closed["match"], "headers": [own_match]} == opened["match"]
+    assert control["name"] == ":path"
+    for route_that_names_one in (
+        RouteMatch(path="/v1/metrics"),
+        RouteMatch(PathMatchType.REGEX, "/v1/(sleep|wake_up)"),
+    ):
+        named = entry(rule(OPEN), route_that_names_one)
+        assert len([route for route in routes(named) if route["name"] == named.name]) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "controls"),
+    [
+        pytest.param("/sleep", True, id="plain"),
+        pytest.param("/v1/load_lora_adapter?x=/y", True, id="query"),
+        pytest.param("/a/b/metrics", True, id="prefix"),
+        pytest.param("/v2/repository/index", True, id="below"),
+        pytest.param("/v1%2Fsleep", True, id="escaped-slash"),
+        pytest.param("/SLEEP/", True, id="capitals"),
+        pytest.param("/sleep;a=b", True, id="parameter"),
+        pytest.param("/sleep%20", True, id="escaped-blank"),
+        pytest.param("/slots/0?action=save", True, id="number-below"),
+        pytest.param("/v1/chat/completions", False, id="chat"),
+        pytest.param("/v1/chat/completions?x=/sleep", False, id="in-the-query"),
+        pytest.param("/asleep", False, id="longer-at-the-front"),
+        pytest.param("/sleeping", False, id="longer-at-the-end"),
+        pytest.param("/health", False, id="health"),
+        pytest.param("/", False, id="root"),
+    ],
+)
+def test_what_a_control_path_is_for_envoy_and_for_the_picker(path: str, controls: bool) -> None:
+    assert (re.fullmatch(CONTROL_PATHS, path) is not None) == controls
+    assert is_control_path(canonical_path(path)) == controls
 
 
 def test_picked_routes_come_first_one_pair_per_rule() -> None:

@@ -64,7 +64,7 @@ def kind_of(path: str) -> BodyKind:
 
 def known_path(path: str) -> str:
     """Return the known suffix by which `kind_of` judges *path*, empty if there is none."""
-    bare = _canonical(path)
+    bare = canonical_path(path)
     for suffix in _LONGEST_FIRST:
         if bare.endswith(suffix):
             return suffix
@@ -73,10 +73,11 @@ def known_path(path: str) -> str:
 
 def takes_form(path: str) -> bool:
     """Return whether the API of *path* takes files and therefore multipart/form-data."""
-    return _canonical(path).endswith(_FORM_SUFFIXES)
+    return canonical_path(path).endswith(_FORM_SUFFIXES)
 
 
-def _canonical(path: str) -> str:
+def canonical_path(path: str) -> str:
+    """Return *path* as any server might take it, see `kind_of`; without query."""
     bare = path.partition("?")[0]
     return bare if _PLAIN_PATH.fullmatch(bare) else _undisguised(bare)
 

@@ -21,6 +21,7 @@ from endpoint_picker.domain.errors import (
     RouteNotFound,
 )
 from endpoint_picker.domain.usage import Usage
+from endpoint_picker.requestcontrol.body.kinds import canonical_path
 from endpoint_picker.requestcontrol.director import LARGE_BODY_BYTES
 from endpoint_picker.requestcontrol.exchange import Forward, RequestHead
 from envoy_config import names
@@ -28,6 +29,7 @@ from inference_resolution.resolved import (
     ObjectKey,
     Redirect,
     ResolvedRewrite,
+    RouteMatch,
     ServiceKey,
     TargetModel,
 )
@@ -225,6 +227,18 @@ def test_a_model_that_only_the_server_could_read_passes_where_any_may(pool: dict
     else:
         assert isinstance(refused(world, body, head), InvalidRequest)
     assert decide(world, b"no object", head).body is None
+
+
+@pytest.mark.parametrize("path", ["/sleep", "/v1/load_lora_adapter", "/v1%2fMETRICS", "/v2/repository/index/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_control_path_of_a_model_server_needs_a_route_that_names_it(path: str, method: str) -> None:
+    body = chat() if method == "POST" else None
+    world = World()
+    with pytest.raises(RouteNotFound):
+        decided(world.director.decide(world.head(path, method=method), body))
+    match = RouteMatch(path=canonical_path(path))
+    named = World(resolution_of(entry_to(POOL, match=match), pools=[pool_of()]))
+    assert decided(named.director.decide(named.head(path, method=method), body)).addresses
 
 
 def test_a_defect_while_deciding_leaves_nothing() -> None:
