@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     usual = ",".join(USUAL)
     parser.add_argument("--parts", default=usual, help=f"of {', '.join(PARTS)}; {usual} without it")
     parser.add_argument("--report", type=Path, metavar="DIR", help="folder for a page and plots of this run")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute; its figures say little")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of two minutes or so; its figures say little")
     parser.add_argument("--workload", action="append", choices=list(BY_NAME), help="only these cells; repeatable")
     parser.add_argument("--concurrency", type=int, action="append", help="clients at once; repeatable (1, 16, 64)")
     parser.add_argument("--passes", type=int, help="turns of each arm under each load (5; quick 1)")
