@@ -12,6 +12,7 @@ Moved: TypeAlias = Callable[[str, CircuitState, CircuitReason | None], None]
 """Hears of an address whose circuit has a new state, and why it opened last."""
 
 _NONE: Final[frozenset[str]] = frozenset()
+_CLOSED: Final = CircuitState.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class EndpointCircuits:
     def page_answered(self, address: str) -> None:
         """Learn that something answers where the metrics page is looked for."""
         circuit = self._circuits.get(address)
-        if circuit is not None:
+        if circuit is not None and circuit.misses_pages:
             circuit.page_answered(self._clock())
             self._note(address, circuit)
 
@@ -160,9 +161,9 @@ class EndpointCircuits:
     def _note(self, address: str, circuit: Circuit) -> None:
         """Keep the list of those that are not closed, and pass the news on."""
         state = circuit.state
-        if state is self._troubled.get(address, CircuitState.CLOSED):
+        if state is self._troubled.get(address, _CLOSED):
             return
-        if state is CircuitState.CLOSED:
+        if state is _CLOSED:
             del self._troubled[address]
         else:
             self._troubled[address] = state

@@ -47,6 +47,11 @@ class CircuitReason(StrEnum):
     """It asked to be left alone for a moment, or refused several requests in a row because there were too many."""
 
 
+# What nearly all circuits and attempts are: names of their own are found sooner than members of an enumeration.
+_CLOSED: Final = CircuitState.CLOSED
+_ANSWERED: Final = AttemptVerdict.ANSWERED
+
+
 @dataclass(frozen=True, slots=True)
 class CircuitSettings:
     """When a circuit opens and closes; ValueError where a part makes no sense.
@@ -127,6 +132,7 @@ class Circuit:
         "_recent",
         "_settings",
         "_successes",
+        "_window_seconds",
         "openings",
         "reason",
         "since",
@@ -141,7 +147,8 @@ class Circuit:
         self.reason: CircuitReason | None = None
         self.since = self.until = self._closed_at = now
         self.openings = 0
-        self._recent: deque[tuple[float, bool]] = deque()
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=settings.window_attempts)
+        self._window_seconds = settings.window_seconds
         self._failures = 0
         self._in_a_row = 0
         self._answered_at = float("-inf")
@@ -198,6 +205,11 @@ class Circuit:
         return self._failures / len(self._recent) if self._recent else 0.0
 
     @property
+    def misses_pages(self) -> bool:
+        """Whether metrics pages could not be had lately, so that one that can is news."""
+        return self._lost_pages > 0.0
+
+    @property
     def probes(self) -> int:
         """Requests that probe the endpoint now."""
         return len(self._probes)
@@ -209,8 +221,9 @@ class Circuit:
 
         A live one counts as answered if its first byte was seen, so it is to be told of once.
         """
-        self.refresh(now)
-        if self.state is CircuitState.CLOSED:
+        if self.state is not _CLOSED:
+            self.refresh(now)
+        if self.state is _CLOSED:
             self._judge(attempt, now)
         elif self.state is CircuitState.HALF_OPEN:
             place = next((i for i, probe in enumerate(self._probes) if probe[0] == attempt.request_id), None)
@@ -225,9 +238,9 @@ class Circuit:
         """
         self.refresh(now)
         self._lost_pages = min(_LOST_PAGES, self._lost_pages + (_LATE_PAGE if late else 1.0))
-        if self._lost_pages < _LOST_PAGES or self._mistrusts_pages:
+        if self._lost_pages < _LOST_PAGES or self._mistrusts_pages or self.state is CircuitState.HALF_OPEN:
             return
-        if self.state is not CircuitState.OPEN or self.reason is CircuitReason.OVERLOADED:
+        if self.state is _CLOSED or self.reason is CircuitReason.OVERLOADED:
             self._open(CircuitReason.UNREACHABLE, now)
         self.reason = CircuitReason.UNREACHABLE
         self.until = max(self.until, self.since + _LEAST_OPEN * self._settings.longest_open_seconds)
@@ -242,11 +255,13 @@ class Circuit:
     # -- transitions ------------------------------------------------------------------------------------------------
 
     def _judge(self, attempt: Attempt, now: float) -> None:
-        match attempt.verdict:
-            case AttemptVerdict.ANSWERED:
-                self._in_a_row, self._answered_at = 0, now
-                if not attempt.live:
-                    self._remember(now, failed=False)
+        verdict = attempt.verdict
+        if verdict is _ANSWERED:
+            self._in_a_row, self._answered_at = 0, now
+            if not attempt.live:
+                self._remember(now, failed=False)
+            return
+        match verdict:
             case AttemptVerdict.FAILED:
                 self._in_a_row += 1
                 self._remember(now, failed=True)
@@ -257,7 +272,7 @@ class Circuit:
                 self._in_a_row += 1
                 if attempt.retry_after_seconds is not None or self._in_a_row >= self._settings.failures_in_a_row:
                     self._rest(attempt, now)
-            case AttemptVerdict.NOTHING:
+            case _:
                 pass
 
     def _judge_probe(self, attempt: Attempt, place: int, now: float) -> None:
@@ -300,11 +315,13 @@ class Circuit:
         return CircuitReason.ERROR_SHARE if self.reason is CircuitReason.ERROR_SHARE else CircuitReason.FAILURES
 
     def _remember(self, now: float, *, failed: bool) -> None:
-        recent, settings = self._recent, self._settings
+        recent = self._recent
+        if len(recent) == recent.maxlen:
+            self._failures -= recent[0][1]
         recent.append((now, failed))
         self._failures += failed
-        oldest = now - settings.window_seconds
-        while len(recent) > settings.window_attempts or recent[0][0] <= oldest:
+        oldest = now - self._window_seconds
+        while recent[0][0] <= oldest:
             self._failures -= recent.popleft()[1]
 
     def _open(self, reason: CircuitReason, now: float) -> None:

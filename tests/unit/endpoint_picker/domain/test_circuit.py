@@ -376,7 +376,10 @@ def test_pages_that_were_never_lost_say_nothing_about_refused_connections(scene:
 def test_while_pages_are_lost_it_is_probed_all_the_same_and_an_answer_makes_them_mistrusted(scene: Scene) -> None:
     lose_pages(scene)
     assert scene.until_half_open() <= 30.0
-    scene.probe()
+    scene.circuit.reserve("probe", scene.now)
+    lose_pages(scene)
+    assert scene.state is HALF_OPEN
+    scene.learn(200, request_id="probe")
     lose_pages(scene)
     assert scene.state is CLOSED
     scene.circuit.page_answered(scene.now)
