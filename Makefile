@@ -66,6 +66,10 @@ soak: $(STAMP) ## half an hour of mixed load and random faults; ARGS="--minutes 
 
 docs: $(STAMP) ## write the generated pages of docs/ again
 	@$(BIN)/python scripts/generate_docs.py
+	@$(BIN)/python scripts/dashboard/generate.py
+
+prometheus: $(STAMP) ## fetch prometheus and promtool for the tests that load the alerts and the dashboard in them
+	@$(BIN)/python scripts/fetch_prometheus.py
 
 clean: ## remove the environment, caches and build results
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -273,6 +273,7 @@ class Picker:
                     access=self._admin_access,
                     ready=self._not_ready_reason,
                     metrics=self._metrics_page,
+                    envoy_metrics=self._admin.statistics,
                     state=self._state.page,
                 )
             )

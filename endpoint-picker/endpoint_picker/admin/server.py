@@ -1,4 +1,4 @@
-"""HTTP pages of the picker: /livez, /readyz, /metrics and /debug/state. They are read only and ask for no body."""
+"""HTTP pages of the picker: /livez, /readyz, /metrics, /metrics/envoy and /debug/state; read only, without a body."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Final, Self
 from aiohttp import web
 
 from endpoint_picker.admin.access import AdminAccess
-from endpoint_picker.telemetry.exposition import Page
+from endpoint_picker.telemetry.exposition import TEXT, Page
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class AdminServer:
         access: Judges every request.
         ready: Whether requests can be decided, and if not, why.
         metrics: Renders the metrics page in a form that an ``Accept`` header asks for.
+        envoy_metrics: Gets Envoy's own metrics page, None when it cannot be had.
         state: Gives the debug state.
 
     Raises:
@@ -55,12 +56,14 @@ class AdminServer:
         access: AdminAccess,
         ready: Callable[[], str],
         metrics: Callable[[str], Page],
+        envoy_metrics: Callable[[], Awaitable[bytes | None]],
         state: Callable[[], Mapping[str, object]],
     ) -> None:
         self._host = host
         self._port = port
         self._ready = ready
         self._metrics = metrics
+        self._envoy_metrics = envoy_metrics
         self._state = state
         self._access = access
         self._runner: web.AppRunner | None = None
@@ -73,6 +76,7 @@ class AdminServer:
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics_page),
+                web.get("/metrics/envoy", self._envoy_metrics_page),
                 web.get("/debug/state", self._debug_state),
             ]
         )
@@ -117,6 +121,12 @@ class AdminServer:
     async def _metrics_page(self, request: web.Request) -> web.Response:
         page = self._metrics(request.headers.get("Accept", ""))
         return web.Response(body=page.body, headers={"Content-Type": page.content_type, "Vary": "Accept"})
+
+    async def _envoy_metrics_page(self, _request: web.Request) -> web.Response:
+        page = await self._envoy_metrics()
+        if page is None:
+            return web.Response(text="Envoy does not answer\n", status=503)
+        return web.Response(body=page, headers={"Content-Type": TEXT})
 
     async def _debug_state(self, _request: web.Request) -> web.Response:
         return web.Response(text=json.dumps(self._state(), indent=1) + "\n", content_type="application/json")

@@ -94,6 +94,10 @@ class EnvoyAdmin:
         page = await self._page(_COUNTS_PAGE)
         return None if page is None else read_counts(page)
 
+    async def statistics(self) -> bytes | None:
+        """Return what Envoy counts, as a page for Prometheus; None when it does not run, or not answer in time."""
+        return await self._page("/stats/prometheus?usedonly")
+
     async def versions(self) -> EnvoyVersions | None:
         """Return what Envoy has taken over; None when it does not run."""
         pattern = (

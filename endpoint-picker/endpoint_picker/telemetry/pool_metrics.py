@@ -61,13 +61,17 @@ class _Families:
         self._in_flight = GaugeMetricFamily(
             "inference_gateway_in_flight_requests", "Requests sent to an endpoint and not completed.", labels=_ENDPOINT
         )
+        self._endpoint_kv = GaugeMetricFamily(
+            "inference_gateway_kv_cache_utilization", "KV-cache utilization of one endpoint, 0 to 1.", labels=_ENDPOINT
+        )
         self._age = GaugeMetricFamily(
             "inference_gateway_scrape_age_seconds", "Age of an endpoint's last metrics reading.", labels=_ENDPOINT
         )
 
     @property
     def all(self) -> tuple[GaugeMetricFamily, ...]:
-        return self._kv, self._queue, self._running, self._ready, self._queues, self._in_flight, self._age
+        pools = self._kv, self._queue, self._running, self._ready
+        return *pools, self._queues, self._in_flight, self._endpoint_kv, self._age
 
     def add_pool(self, pool: str, endpoints: Sequence[Endpoint], now: float) -> None:
         read = [endpoint.metrics for endpoint in endpoints if endpoint.metrics]
@@ -81,6 +85,8 @@ class _Families:
             if endpoint.metrics is None:
                 continue
             self._age.add_metric(labels, max(0.0, now - endpoint.metrics.read_at))
+            if endpoint.metrics.kv_cache_utilization is not None:
+                self._endpoint_kv.add_metric(labels, endpoint.metrics.kv_cache_utilization)
             if endpoint.metrics.waiting_queue_size is not None:
                 pod = endpoint.name or endpoint.address
                 self._queues.add_metric((pool, pod), endpoint.metrics.waiting_queue_size)

@@ -27,6 +27,7 @@ ADDRESS = endpoint_at(1).address
 class Pages:
     def __init__(self) -> None:
         self.reason = "not yet"
+        self.envoy: bytes | None = None
         self.port = 0
 
 
@@ -34,12 +35,17 @@ class Pages:
 async def pages(unused_port: int) -> AsyncIterator[Pages]:
     found = Pages()
     found.port = unused_port
+
+    async def envoy_metrics() -> bytes | None:
+        return found.envoy
+
     async with AdminServer(
         "127.0.0.1",
         unused_port,
         access=AdminAccess("127.0.0.1"),
         ready=lambda: found.reason,
         metrics=lambda accept: Page(f"a_total 1 {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"),
+        envoy_metrics=envoy_metrics,
         state=lambda: {"models": ["é"]},
     ):
         yield found
@@ -67,6 +73,12 @@ async def test_the_pages(pages: Pages) -> None:
     status, kind, text = await get(pages, "/debug/state")
     assert (status, kind, json.loads(text)) == (200, "application/json", {"models": ["é"]})
     assert (await get(pages, "/other"))[0] == 404
+
+
+async def test_envoys_own_metrics_are_passed_on(pages: Pages) -> None:
+    assert await get(pages, "/metrics/envoy") == (503, "text/plain", "Envoy does not answer\n")
+    pages.envoy = b"envoy_server_live 1\n"
+    assert await get(pages, "/metrics/envoy") == (200, "text/plain", "envoy_server_live 1\n")
 
 
 async def test_a_foreign_page_learns_nothing(pages: Pages) -> None:
@@ -104,6 +116,10 @@ async def test_idle_connections_keep_nobody_out(pages: Pages) -> None:
             writer.close()
 
 
+async def _nothing() -> bytes | None:
+    return None
+
+
 async def test_a_taken_address_is_an_error(pages: Pages) -> None:
     second = AdminServer(
         "127.0.0.1",
@@ -111,6 +127,7 @@ async def test_a_taken_address_is_an_error(pages: Pages) -> None:
         access=AdminAccess("127.0.0.1"),
         ready=str,
         metrics=lambda _: Page(b"", ""),
+        envoy_metrics=_nothing,
         state=dict,
     )
     with pytest.raises(OSError, match="address"):

@@ -36,6 +36,7 @@ EXPORTED = {
     "inference_extension_prefix_indexer_hit_ratio",
     "inference_extension_info",
     "inference_gateway_in_flight_requests",
+    "inference_gateway_kv_cache_utilization",
     "inference_gateway_scrape_age_seconds",
     "inference_gateway_scrape_errors",
     "inference_gateway_attempts",
@@ -222,6 +223,7 @@ def test_pool_averages_are_over_what_is_known() -> None:
     assert samples(metrics, "inference_pool_ready_pods") == [({"name": "pool"}, 3), ({"name": "empty"}, 0)]
     assert [value for _, value in samples(metrics, "inference_pool_per_pod_queue_size")] == [6, 2]
     assert [value for _, value in samples(metrics, "inference_gateway_in_flight_requests")] == [4, 0, 0]
+    assert samples(metrics, "inference_gateway_kv_cache_utilization") == [({"pool": "pool", "endpoint": "a:1"}, 0.5)]
     assert [value for _, value in samples(metrics, "inference_gateway_scrape_age_seconds")] == [2, 2]
 
 
