@@ -84,7 +84,7 @@ def head_of(data: bytes, start: int) -> tuple[int, int, int, int]:
     return high << 8 | low, kind, flags, stream & MAX_WINDOW
 
 
-def frame(kind: FrameType, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: FrameType, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """Return one frame."""
     length = len(payload)
     return _HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload

@@ -87,9 +87,9 @@ class Stream:
         self._opened = False
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        self._wanted = 0
+        self._wanted = -1
         self._received = 0
-        self._unsent = bytearray()
+        self._unsent = memoryview(b"")
         self._trailers = b""
 
     # -- from the peer ----------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class Stream:
         length = len(payload)
         if not length or self._trailers:
             return
-        if not self._partial_bytes and length >= _MESSAGE_HEAD_BYTES and not payload[0]:
+        if not self._partial and self._wanted < 0 and length >= _MESSAGE_HEAD_BYTES and not payload[0]:
             # nearly always: a frame that holds exactly one message
             wanted = int.from_bytes(payload[1:_MESSAGE_HEAD_BYTES], "big")
             if wanted == length - _MESSAGE_HEAD_BYTES and wanted <= connection.max_message_bytes:
@@ -114,28 +114,37 @@ class Stream:
                 return
         self._partial.append(payload)
         self._partial_bytes += length
-        if self._partial_bytes >= self._wanted:
-            self._cut(connection)
+        if self._partial_bytes < self._wanted:
+            return
+        if self._partial_bytes == self._wanted:
+            message = b"".join(self._partial)  # a large one is copied once
+            self._partial, self._partial_bytes, self._wanted = [], 0, -1
+            self._deliver(message)
+            return
+        self._cut(connection)
 
     def _cut(self, connection: "Connection") -> None:
         """Deliver the whole messages among what has come."""
-        held = self._partial[0] if len(self._partial) == 1 else b"".join(self._partial)
+        held = b"".join(self._partial)
         start = 0
-        self._wanted = _MESSAGE_HEAD_BYTES
-        while len(held) - start >= _MESSAGE_HEAD_BYTES and self._connection is not None and not self._trailers:
-            compressed, length = frames.read_message_head(held[start : start + _MESSAGE_HEAD_BYTES])
-            if compressed:
-                self.finish(Status.UNIMPLEMENTED, "compressed messages are not read")
-                return
-            if length > connection.max_message_bytes:
-                self.finish(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes")
-                return
-            end = start + _MESSAGE_HEAD_BYTES + length
-            if end > len(held):
-                self._wanted = end - start
+        while self._connection is not None and not self._trailers:
+            if self._wanted < 0:
+                if len(held) - start < _MESSAGE_HEAD_BYTES:
+                    break
+                compressed, length = frames.read_message_head(held[start : start + _MESSAGE_HEAD_BYTES])
+                if compressed:
+                    self.finish(Status.UNIMPLEMENTED, "compressed messages are not read")
+                    return
+                if length > connection.max_message_bytes:
+                    self.finish(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes")
+                    return
+                self._wanted = length
+                start += _MESSAGE_HEAD_BYTES
+            if len(held) - start < self._wanted:
                 break
-            message = held[start + _MESSAGE_HEAD_BYTES : end]
-            start = end
+            message = held[start : start + self._wanted]
+            start += self._wanted
+            self._wanted = -1
             self._deliver(message)
         rest = b"" if self._trailers else held[start:]
         self._partial, self._partial_bytes = ([rest], len(rest)) if rest else ([], 0)
@@ -147,7 +156,7 @@ class Stream:
     def close_half(self) -> None:
         """Take the end of what the peer sends."""
         self.half_closed = True
-        if self._partial_bytes:
+        if self._partial or self._wanted >= 0:
             self.finish(Status.INTERNAL, "the stream ended within a message")
         elif self.call is not None:
             self.call.half_closed()
@@ -155,7 +164,7 @@ class Stream:
     def end(self) -> None:
         """Tell the call that the stream is over; called by the connection, once."""
         self._connection = None
-        self._partial, self._unsent = [], bytearray()
+        self._partial, self._unsent = [], memoryview(b"")
         if self.call is not None:
             self.call.closed()
 
@@ -172,7 +181,7 @@ class Stream:
         if not self._unsent and length <= min(self.window, connection.window, connection.max_frame_bytes):
             self._emit(connection, payload)
             return
-        self._unsent += payload
+        self._unsent = memoryview(bytes(self._unsent) + payload if self._unsent else payload)
         self.pump()
 
     def finish(self, status: Status = Status.OK, message: str = "") -> None:
@@ -201,8 +210,7 @@ class Stream:
             if room <= 0:
                 connection.wait_for_room(self)
                 return
-            payload = bytes(self._unsent[:room])
-            del self._unsent[:room]
+            payload, self._unsent = self._unsent[:room], self._unsent[room:]
             self._emit(connection, payload)
         if self._trailers:
             flags = frames.END_HEADERS | frames.END_STREAM
@@ -215,7 +223,7 @@ class Stream:
             block = frames.RESPONSE_HEADERS
             connection.send(frames.frame(FrameType.HEADERS, frames.END_HEADERS, self.number, block))
 
-    def _emit(self, connection: "Connection", payload: bytes) -> None:
+    def _emit(self, connection: "Connection", payload: bytes | memoryview) -> None:
         self.window -= len(payload)
         connection.window -= len(payload)
         connection.send(frames.frame(FrameType.DATA, 0, self.number, payload))
