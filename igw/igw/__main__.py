@@ -14,6 +14,7 @@ from igw.demo.run import DemoOptions, run_demo
 from igw.envoy_binary import wheel_version
 from igw.simulate import simulate
 from igw.status import StatusFormat, show_status
+from igw.status_watch import watch_status
 from igw.up import LogFormat, LogLevel, UpOptions, run_up
 from igw.validate import validate_manifests
 
@@ -142,10 +143,15 @@ def status(
         typer.Option(envvar="IGW_ADMIN_TOKEN_FILE", metavar="FILE", help="File with their token, if they have one."),
     ] = None,
     output: Annotated[StatusFormat, typer.Option("--output", "-o", help="How to print it.")] = StatusFormat.TABLE,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How often, with --watch.")] = 2.0,
 ) -> None:
-    """Show models, pools and endpoints of a running gateway."""
+    """Show models, pools and endpoints of a running gateway, once or again and again."""
     with terminal.failing_clearly():
-        asyncio.run(show_status(admin, output, token_file=admin_token_file))
+        if watch:
+            asyncio.run(watch_status(admin, output, interval_seconds=interval, token_file=admin_token_file))
+        else:
+            asyncio.run(show_status(admin, output, token_file=admin_token_file))
 
 
 @app.command(epilog=_EXIT_CODES)

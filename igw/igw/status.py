@@ -43,7 +43,7 @@ async def show_status(admin_url: str, form: StatusFormat, *, token_file: Path | 
         # As it came: scripts see fields that this version does not know. In ASCII: clients chose some of the text.
         terminal.OUT.print(json.dumps(json.loads(page), indent=2), soft_wrap=True)
         return
-    _print_summary(state)
+    terminal.print_fields(f"Inference Gateway {state.version}", summary_fields(state))
     for pool in state.pools:
         terminal.OUT.print(f"\npool {pool.name} ({pool.failure_mode or 'FailClose'})", soft_wrap=True)
         if not pool.endpoints:
@@ -57,12 +57,17 @@ async def show_status(admin_url: str, form: StatusFormat, *, token_file: Path | 
             terminal.OUT.print(line, soft_wrap=True)
 
 
-def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table:
-    """Return a table of *endpoints* that fits 80 columns unless *wide*; unknown values show as a dash."""
+def endpoint_table(
+    endpoints: tuple[EndpointState, ...], *, wide: bool, rates: Mapping[str, float] | None = None
+) -> Table:
+    """Return a table of *endpoints* that fits 80 columns unless *wide*; unknown values show as a dash.
+
+    With *rates*, requests a second by address, it shows these instead of all requests so far.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("endpoint", overflow="fold")
     table.add_column("state")
-    for title in ("reqs", "active", "queue", "KV %", "TTFT p50", "p90", "tok/s"):
+    for title in ("reqs" if rates is None else "req/s", "active", "queue", "KV %", "TTFT p50", "p90", "tok/s"):
         table.add_column(title, justify="right")
     if wide:
         for title in ("name", "engine", "running", "metrics age"):
@@ -72,7 +77,7 @@ def endpoint_table(endpoints: tuple[EndpointState, ...], *, wide: bool) -> Table
         cells = [
             endpoint.address,
             _state(endpoint),
-            str(endpoint.requests_total),
+            str(endpoint.requests_total) if rates is None else rate(rates.get(endpoint.address)),
             str(endpoint.in_flight),
             number(metrics.waiting_queue_size if metrics else None),
             percent(metrics.kv_cache_utilization if metrics else None),
@@ -113,6 +118,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
+def rate(value: float | None) -> str:
+    """Return how often something happens in a second, a dash where it is unknown."""
+    return "-" if value is None else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
 def percent(fraction: float | None) -> str:
     """Return a fraction as per cent, a dash where it is unknown."""
     return "-" if fraction is None else f"{fraction * 100:.0f}"
@@ -125,7 +135,8 @@ def seconds(value: float | None) -> str:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def _print_summary(state: PickerState) -> None:
+def summary_fields(state: PickerState) -> list[tuple[str, str]]:
+    """Return what is to be said of the gateway as a whole, with the names of it."""
     configuration = state.configuration
     models = [
         f"{model.name} → {model.pool_name}"
@@ -137,5 +148,4 @@ def _print_summary(state: PickerState) -> None:
         ("manifests", "accepted" if configuration.accepted else f"last edit refused: {configuration.error}"),
         ("models", terminal.joined(models) or "none: any model name is passed on"),
     ]
-    fields += [("problem", problem) for problem in state.problems]
-    terminal.print_fields(f"Inference Gateway {state.version}", fields)
+    return fields + [("problem", problem) for problem in state.problems]

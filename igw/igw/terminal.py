@@ -33,11 +33,17 @@ def print_problem(problem: str) -> None:
 
 def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
     """Print a title and, indented below it, names with their values in one column; long values wrap there."""
-    OUT.print(title, soft_wrap=True)
+    for line in field_lines(title, fields):
+        OUT.print(line, soft_wrap=True)
+
+
+def field_lines(title: str, fields: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield the lines of `print_fields`."""
+    yield title
     width = max(20, OUT.width - 14)
     for name, value in fields:
         for index, line in enumerate(_wrapped(value, width)):
-            OUT.print(f"  {name if index == 0 else '':<12}{line}", soft_wrap=True)
+            yield f"  {name if index == 0 else '':<12}{line}"
 
 
 def joined(items: Iterable[str], *, limit: int = 8) -> str:
