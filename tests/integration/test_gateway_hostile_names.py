@@ -160,3 +160,17 @@ async def test_a_path_is_told_back_cut_and_as_data(site: Site, path: bytes) -> N
     assert len(answer.body) < 500
     assert b"secret" not in answer.body
     assert "secret" not in site.gateway.log_path("picker").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "line", [b"POST /web/x HTTP/1.1", b"POST /any/x HTTP/1.1", b"TRACE / HTTP/1.1", b"GET /nowhere HTTP/1.1"]
+)
+async def test_bytes_that_are_no_text_spoil_nobodys_account(site: Site, line: bytes) -> None:
+    names = (b"x-request-id", b"user-agent", b"referer", b"x-forwarded-for", b"traceparent", b"content-encoding")
+    for name in names:
+        await site.send(request(line, name + b": \xff\xfe", body=CHAT))
+        await site.send(request(line, name + b": \xff\xfe", body=b"{"))
+    answer = await ask(site, ANY, "model", b"x-request-id: behind-" + line.split()[0])
+    await log_lines(site, answer)
+    assert await site.gateway.metric("inference_gateway_access_log_malformed_total") == 0
+    await site.gateway.settled()

@@ -46,6 +46,8 @@ FLAGS_TAG: Final = "flags"
 HOST_TAG: Final = "host"
 
 _MAX_SECONDS: Final = 1e9
+_LONGEST_REQUEST_ID: Final = 128
+"""A request that was refused before the picker saw it has the id of its client, whatever that is."""
 _ABSENT: Final = "-"
 """What Envoy's formatter writes for a value it does not have."""
 _NOTHING: Final = frozenset({"", _ABSENT})
@@ -219,7 +221,7 @@ def _socket_address(address: core.Address) -> str:
 
 
 def _request_id(request: access_log.HTTPRequestProperties) -> str:
-    return request.request_headers.get(REQUEST_ID_HEADER, "") or request.request_id
+    return request.request_headers.get(REQUEST_ID_HEADER, "")[:_LONGEST_REQUEST_ID]
 
 
 def _trace(request: access_log.HTTPRequestProperties) -> TraceContext | None:

@@ -355,10 +355,19 @@ def test_the_clients_path_is_kept_after_a_rewrite() -> None:
     assert completed(made).path == "/team/v1/completions"
 
 
-def test_the_request_id_falls_back_to_envoys_own_field() -> None:
-    made = entry(request_id="")
-    made.request.request_id = "r-2"
-    assert completed(made).request_id == "r-2"
+def test_a_long_request_id_is_cut() -> None:
+    assert completed(entry(request_id="r" * 50_000)).request_id == "r" * 128
+
+
+@pytest.mark.parametrize("number", [9, 26], ids=["request-id", "stream-id"])
+def test_a_clients_bytes_in_envoys_own_fields_spoil_nothing(number: int) -> None:
+    made = entry(request_id="r-1")
+    field = bytes([number << 3 & 0x7F | 2 | (0x80 if number > 15 else 0), *([number >> 4] if number > 15 else [])])
+    not_utf_8 = field + b"\x02\xff\xfe"
+    part = made.request if number == 9 else made.common_properties
+    part.MergeFromString(not_utf_8)
+    again = type(made).FromString(made.SerializeToString())
+    assert completed(again).request_id == "r-1"
 
 
 def test_known_methods_have_their_names() -> None:
