@@ -228,7 +228,7 @@ class PickerSettings(BaseSettings):
         ),
     ] = 0.5
     scrape_busy_seconds: Annotated[float, Field(ge=0.05, description="Interval of reading busy endpoints.")] = 0.2
-    scrape_idle_seconds: Annotated[float, Field(ge=0.05, description="Interval of reading idle endpoints.")] = 1.0
+    scrape_idle_seconds: Annotated[float, Field(ge=0.05, description="Interval of reading idle endpoints.")] = 0.75
     drain_seconds: Annotated[
         float, Field(ge=0, description="How long to go on after SIGTERM while requests are being decided.")
     ] = 5.0

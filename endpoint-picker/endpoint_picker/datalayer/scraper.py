@@ -37,7 +37,7 @@ class ScrapeIntervals:
     """
 
     busy: float = 0.2
-    idle: float = 1.0
+    idle: float = 0.75
     longest: float = 5.0
     shortest_timeout: float = 0.5
 
