@@ -151,13 +151,18 @@ def _expand(path: str) -> tuple[list[str], str]:
     return [], "no such file or folder"
 
 
-def _read(source: str, findings: _Findings) -> None:
+def _read(source: str, findings: _Findings, *, named: bool) -> None:
+    """Read one file; one that was not *named* but found in a folder may be gone again by now."""
     try:
         if source == STDIN:
             text = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         else:
             with Path(source).open("rb") as file:
                 text = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        if named:
+            findings.fail(source, f"cannot be read: {error.strerror}")
+        return
     except OSError as error:
         findings.fail(source, f"cannot be read: {error.strerror or error}")
         return
@@ -197,7 +202,7 @@ def load_manifests(paths: Sequence[str], *, earlier: LoadedManifests | None = No
         for file in files:
             if file not in seen:
                 seen.add(file)
-                _read(file, findings)
+                _read(file, findings, named=file == path)
     streams = earlier.streams if earlier is not None else frozenset(path for path in paths if is_stream(path))
     return findings.loaded(", ".join(paths), streams)
 

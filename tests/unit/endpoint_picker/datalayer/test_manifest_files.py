@@ -91,6 +91,16 @@ def test_every_problem_of_every_file_at_once(tmp_path: Path) -> None:
     assert sources == ["a.yaml", "b.yaml", "c.yaml"]  # the last one repeats a resource of the second
 
 
+def test_a_file_of_a_folder_that_goes_meanwhile_is_as_if_it_had_not_been_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_manifests([str(folder)])
+    found = files.expand(str(folder))[0]
+    monkeypatch.setattr(files, "expand", lambda _: ([*found, str(folder / "gone.yaml")], ""))
+    after = load_manifests([str(folder)])
+    assert (after.located, after.problems) == (before.located, ())
+
+
 def test_a_huge_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 10)
     (tmp_path / "a.yaml").write_text("a" * 11)
