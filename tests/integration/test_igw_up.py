@@ -266,6 +266,8 @@ def test_a_killed_igw_leaves_no_process_and_its_folder_goes_at_the_next_start(
     gateway.process.kill()
     gateway.process.wait()
     eventually(lambda: not any(map(alive, children.values())))
+    for url in (gateway.url, gateway.admin):
+        assert not connects(url.removeprefix("http://"))
     (abandoned,) = short_folder.iterdir()
     os.utime(abandoned, (0, 0))
     again = start("--pool", f"chat={servers[0]}")
