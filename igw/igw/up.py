@@ -108,8 +108,11 @@ def _check_files(files: Sequence[str]) -> None:
             raise BadInput(msg)
 
 
-def print_ready(state: PickerState, listen: ListenAddress, admin: ListenAddress, seconds: float) -> None:
-    """Print where the gateway is and what it serves."""
+def print_ready(
+    state: PickerState, listen: ListenAddress, admin: ListenAddress, seconds: float, *, token_file: Path | None = None
+) -> None:
+    """Print where the gateway is, what it serves, and how to ask it; *token_file* has the token of its pages."""
+    token = f" --admin-token-file {token_file}" if token_file is not None else ""
     models = [f"{model.name} → {model.pool_name} ({_endpoints_of(model.pool, state)})" for model in state.models]
     terminal.print_fields(
         f"Inference Gateway {state.version} ready in {seconds:.1f} s",
@@ -117,7 +120,7 @@ def print_ready(state: PickerState, listen: ListenAddress, admin: ListenAddress,
             ("URL", f"{listen.url}/v1"),
             ("models", terminal.joined(models) or "none: any model name is passed on"),
             ("endpoints", terminal.joined(e.address for e in state.endpoints) or "none yet"),
-            ("status", f"igw status --admin {admin.url}"),
+            ("status", f"igw status --admin {admin.url}{token}"),
         ],
     )
     for problem in state.problems:
@@ -154,7 +157,7 @@ async def _serve(
                 tuple(manifests), listen, admin, envoy, options.drain_seconds, picker_arguments=arguments
             )
             state = await start_gateway(supervisor, settings, folder.path)
-            print_ready(state, listen, admin, time.monotonic() - began)
+            print_ready(state, listen, admin, time.monotonic() - began, token_file=options.admin_token_file)
             await (discovery.keep_true() if flags else signals.stop.wait())
 
         async with Supervisor(report=terminal.print_event, force=signals.force) as supervisor:

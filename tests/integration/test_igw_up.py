@@ -334,8 +334,16 @@ def test_a_key_is_asked_for_when_there_is_one(
 ) -> None:
     key = tmp_path / "key"
     key.write_text("sesame\n")
-    gateway = start("--pool", f"chat={servers[0]}", "--api-key-file", str(key))
+    token = tmp_path / "token"
+    token.write_text("open-sesame-01234\n")
+    gateway = start("--pool", f"chat={servers[0]}", "--api-key-file", str(key), "--admin-token-file", str(token))
     gateway.wait_until_ready()
+    said = " ".join(gateway.output.text.split())
+    status = re.search(r"igw (status --admin \S+ --admin-token-file \S+)", said)
+    assert status
+    for arguments, code in ((status[1].split(), 0), (status[1].split()[:3], 1)):
+        asked = subprocess.run([*IGW, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert asked.returncode == code, asked
     assert post(gateway.url, CHAT)[0] == 401
     assert post(gateway.url, CHAT, Authorization="Bearer thistle")[0] == 401
     assert post(gateway.url, CHAT, Authorization="Bearer sesame")[0] == 200
