@@ -204,7 +204,9 @@ async def running() -> AsyncIterator[Site]:
             for name, script in _scripts().items()
         }
         ports = [server.port for server in servers.values()]
-        gateway = StandaloneGateway([*_pool("alone", ports), *_pool("beside", [*ports, sound.port])])
+        # a reading that grows stale on a slow machine would lead requests elsewhere
+        seldom = ("--scrape-idle-seconds", "2", "--scrape-busy-seconds", "2")
+        gateway = StandaloneGateway([*_pool("alone", ports), *_pool("beside", [*ports, sound.port])], *seldom)
         (gateway.folder / "scheduling.yaml").write_text(SCHEDULING)
         gateway.add_arguments("--scheduling-config", str(gateway.folder / "scheduling.yaml"))
         await stack.enter_async_context(gateway)
