@@ -200,21 +200,35 @@ async def test_a_service_is_spoken_to_in_http_2_where_it_asks_for_that(site: Sit
         pytest.param({"Authorization": "Bearer client-key-"}, id="cut"),
         pytest.param({"Authorization": "Bearer "}, id="empty"),
         pytest.param({"Authorization": "Basic Y2xpZW50LWtleS0x"}, id="another-scheme"),
+        pytest.param({"Authorization": "bearer client-key-2"}, id="lower-case-and-wrong"),
+        pytest.param({"Authorization": "Bearer CLIENT-KEY-1"}, id="capitals"),
+        pytest.param({"Authorization": "Bearer\tclient-key-1"}, id="tab"),
+        pytest.param({"Authorization": "Bearer client-key-1, Bearer x"}, id="list"),
+        pytest.param([("Authorization", "Bearer client-key-1"), ("Authorization", "Bearer x")], id="one-right-of-two"),
+        pytest.param([("Authorization", "bearer client-key-1")] * 2, id="twice-the-same"),
+        pytest.param({"Proxy-Authorization": "Bearer client-key-1", "x-api-key": "client-key-1"}, id="elsewhere"),
+        pytest.param({"X_Authorization": "Bearer client-key-1", "Cookie": "authorization=client-key-1"}, id="nearby"),
+        pytest.param({"Authorization": "Bearer " + "a" * 7000}, id="long"),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/echo", "/web", "/v1/models", "/nowhere"])
-async def test_nobody_gets_in_without_a_key(site: Site, path: str, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/echo", "/web", "/v1/models", "/nowhere", "/echo?api_key=client-key-1"]
+)
+async def test_nobody_gets_in_without_a_key(
+    site: Site, path: str, headers: dict[str, str] | list[tuple[str, str]]
+) -> None:
     site.echo.requests.clear()
-    reply = await site.gateway.post(path, chat("keyed"), headers=headers)
+    reply = await site.gateway.request("POST", path, json=chat("keyed"), headers=headers)
     assert reply.status == 401
     assert reply.error["code"] == "invalid_api_key"
     assert site.echo.requests == []
 
 
 @pytest.mark.parametrize("key", ["client-key-0", "client-key-1"])
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER  "])
 @pytest.mark.parametrize("path", ["/echo", "/web"])
-async def test_the_key_of_a_client_ends_at_the_gateway(site: Site, path: str, key: str) -> None:
-    reply = await site.gateway.post(path, chat("any"), headers={"Authorization": f"Bearer {key}"})
+async def test_the_key_of_a_client_ends_at_the_gateway(site: Site, path: str, scheme: str, key: str) -> None:
+    reply = await site.gateway.post(path, chat("any"), headers={"Authorization": f"{scheme} {key}"})
     assert reply.status == 200
     facts: dict[str, Any] = reply.json
     assert key not in str(facts)
