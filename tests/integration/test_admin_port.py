@@ -56,7 +56,7 @@ async def test_beyond_loopback_the_picker_does_not_start_without_a_token() -> No
 
 
 async def test_pages_ask_for_the_token_and_health_does_not(gateway: StandaloneGateway) -> None:
-    for path in ("/metrics", "/debug/state", "/unheard-of"):
+    for path in ("/metrics", "/metrics/envoy", "/debug/state", "/unheard-of"):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Host": "localhost"}):
             reply = await gateway.session.get(gateway.admin_url + path, headers=headers)
             assert reply.status == 401
