@@ -19,6 +19,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/upstream-protos --group upstream-protos
 	@touch $@
 
 setup: $(STAMP) ## make the environment

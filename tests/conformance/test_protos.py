@@ -144,7 +144,9 @@ Description = dict[str, dict[str, object]]
 
 @cache
 def describe(*modules: str) -> Description:
-    command = [sys.executable, "-c", DESCRIBE, *modules]
+    # upstream's package has a folder of its own, because it brings copies of other packages
+    program = f"import sys; sys.path.insert(0, {str(Path(sys.prefix, 'upstream-protos'))!r})\n{DESCRIBE}"
+    command = [sys.executable, "-c", program, *modules]
     described: Description = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
     return described
 
