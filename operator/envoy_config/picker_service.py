@@ -6,9 +6,9 @@ from envoy_config import names
 from envoy_config.fields import Json, duration
 
 # Chance chooses each pause between 0 and the longest allowed so far, so all together take 4.7 s on average.
-_RETRIES: Final = 20
+_RETRIES: Final = 38
 _FIRST_PAUSE_SECONDS: Final = 0.1
-_LONGEST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 0.25
 
 
 def picker_service(*, waits: bool) -> Json:

@@ -68,6 +68,21 @@ def test_profile_finds_the_pickers_functions() -> None:
     assert "director.py" in said
 
 
+@pytest.mark.slow
+def test_soak_loses_nothing_while_the_picker_is_killed(tmp_path: Path) -> None:
+    output, report = tmp_path / "soak.json", tmp_path / "soak.md"
+    options = ["--minutes", "0.1", "--pause", "1", "--servers", "2", "--seed", "3", "--fault", "picker killed"]
+    said = run_benchmark("soak", *options, "--output", str(output), "--report", str(report))
+    found = figures(output)
+    assert found["violations"] == []
+    assert found["faults"][0]["name"] == "picker killed"
+    assert all(fault["answered_after"] > 0 for fault in found["faults"])
+    assert sum(counts.get("answered", 0) for counts in found["requests"].values()) > 5
+    assert {row["process"] for row in found["growth"]} >= {"igw up", "picker", "envoy", "server-0-0"}
+    assert "nothing lost" in said
+    assert report.read_text(encoding="utf-8") in said
+
+
 def test_an_unknown_arm_is_refused_in_one_line() -> None:
     command = [sys.executable, "-m", "benchmarks", "trace", "--arms", "gateway,sorcery"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)

@@ -19,7 +19,7 @@ from integration.standalone import StandaloneGateway, eventually
 pytestmark = pytest.mark.timeout(90)
 
 ENDPOINTS, STAYING = 60, 10
-EDITS_PER_SECOND, SECONDS = 50, 5.0
+EDITS_PER_SECOND, SECONDS = 50, 4.0
 MEMORY_MIB = 40.0
 
 

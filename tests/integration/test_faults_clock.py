@@ -21,7 +21,7 @@ from integration.standalone import StandaloneGateway, chat, eventually
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
 HOUR, DAY = 3600.0, 86_400.0
-LIMIT_SECONDS = 2.0
+LIMIT_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
